@@ -1,0 +1,35 @@
+# What people and CI call. `make run` and `make test` do all the set-up they need.
+
+VOLUME ?= samples/volume
+LISTEN ?= 127.0.0.1:8000
+SCALE ?= 20000
+
+.PHONY: help run test lint bench
+
+help: ## Lists what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: ## Builds the standalone program and serves VOLUME (the sample volume) on LISTEN
+	@tests/prepare build
+	cargo run --release --package dpd -- serve "$(VOLUME)" --listen "$(LISTEN)"
+
+test: ## Installs what the tests need and runs all of them
+	@tests/prepare test
+	cargo build --package dpd
+	cargo test --workspace
+
+# The pure core must build by itself, and nothing that does I/O may come in by a dependency.
+lint: ## Format, clippy, links of the documentation, and that the core is pure
+	@tests/prepare build
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+	cargo build --package shared --no-default-features
+	@! cargo tree --package shared --no-default-features --edges normal --prefix none \
+	  | grep -E '^(tokio|cap-std|mio|tracing-subscriber|hyper|notify) ' || \
+	  { echo 'lint: shared without features must stay free of I/O'; exit 1; }
+
+bench: ## Measures a volume of SCALE products; writes docs/benchmarks.md
+	@tests/prepare build
+	cargo build --release --package dpd
+	cargo bench --package tests -- $(SCALE)

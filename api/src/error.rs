@@ -1,0 +1,91 @@
+//! Failures, and the only place where one gets a status.
+
+use crate::reply::{self, Response};
+use serde_json::json;
+use shared::filter::BadSearch;
+use shared::store::StoreError;
+use warp::http::{HeaderValue, StatusCode, header};
+
+/// Why a request is not answered with what it asked for. Texts are for the caller, and name nothing that only the host
+/// should know.
+#[derive(Debug)]
+pub(crate) enum ApiError {
+    BadRequest(String),
+    Forbidden,
+    NotFound(String),
+    MethodNotAllowed { allow: String },
+    SlowBody,
+    Conflict(String),
+    BodyTooLarge { limit: usize },
+    ContentEncoding,
+    Unprocessable(String),
+    HeadersTooLarge,
+    Internal,
+    Unavailable(String),
+}
+
+/// What a handler ends in.
+pub(crate) type Result<T> = std::result::Result<T, ApiError>;
+
+/// How long a client should wait before it asks again what cannot be answered at the moment, in seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+impl ApiError {
+    /// The answer.
+    pub(crate) fn into_response(self) -> Response {
+        let (status, detail) = match &self {
+            ApiError::BadRequest(why) => (StatusCode::BAD_REQUEST, why.clone()),
+            ApiError::Forbidden => {
+                (StatusCode::FORBIDDEN, "You are not in the access group of this data product.".to_owned())
+            }
+            ApiError::NotFound(what) => (StatusCode::NOT_FOUND, what.clone()),
+            ApiError::MethodNotAllowed { allow } => {
+                (StatusCode::METHOD_NOT_ALLOWED, format!("This path answers {allow} only."))
+            }
+            ApiError::SlowBody => {
+                (StatusCode::REQUEST_TIMEOUT, "The request's body did not arrive in time.".to_owned())
+            }
+            ApiError::Conflict(why) => (StatusCode::CONFLICT, why.clone()),
+            ApiError::BodyTooLarge { limit } => {
+                (StatusCode::PAYLOAD_TOO_LARGE, format!("The request's body is larger than {limit} bytes."))
+            }
+            ApiError::ContentEncoding => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "The request's body must not be compressed: send it without Content-Encoding.".to_owned(),
+            ),
+            ApiError::Unprocessable(why) => (StatusCode::UNPROCESSABLE_ENTITY, why.clone()),
+            ApiError::HeadersTooLarge => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's headers are too large.".to_owned())
+            }
+            ApiError::Internal => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Something went wrong here; the service's log says what.".to_owned(),
+            ),
+            ApiError::Unavailable(why) => (StatusCode::SERVICE_UNAVAILABLE, why.clone()),
+        };
+        let mut response = reply::json_with(status, &json!({ "detail": detail }));
+        let headers = response.headers_mut();
+        match self {
+            ApiError::MethodNotAllowed { allow } => {
+                headers.extend(HeaderValue::from_str(&allow).ok().map(|allow| (header::ALLOW, allow)));
+            }
+            ApiError::Unavailable(_) => drop(headers.insert(header::RETRY_AFTER, RETRY_AFTER)),
+            _ => {}
+        }
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> ApiError {
+        match error {
+            StoreError::Unavailable(why) => ApiError::Unavailable(why),
+        }
+    }
+}
+
+impl From<BadSearch> for ApiError {
+    fn from(error: BadSearch) -> ApiError {
+        ApiError::BadRequest(error.0)
+    }
+}

@@ -1,0 +1,103 @@
+//! Products that pipelines announce: a folder on the volume, or metadata alone.
+
+use crate::Api;
+use crate::error::{ApiError, Result};
+use crate::reply::{self, Response};
+use crate::request::{METADATA_LIMIT, Request, text};
+use serde_json::{Map, Value, json};
+use shared::folder::{BadFolder, Folder};
+use shared::product::{BadMetadata, Product};
+use shared::store::Change;
+use shared::volume::{Found, ReadError, Volume};
+use std::sync::Arc;
+use uuid::Uuid;
+use warp::http::StatusCode;
+
+/// How often a file is read again because it changed while what it was before went to the store.
+const ROUNDS: usize = 5;
+
+/// `POST /ingestnewmetadata`
+pub(crate) async fn metadata(api: Arc<Api>, request: Request) -> Result<Response> {
+    let body = request.json(METADATA_LIMIT).await?;
+    let product = Product::from_metadata(body, &api.volume.origin().name).map_err(|error| match error {
+        BadMetadata::NotAMap(_) | BadMetadata::Yaml(_) => ApiError::BadRequest(error.to_string()),
+        BadMetadata::ExecutionBlock(_) => ApiError::Unprocessable(error.to_string()),
+    })?;
+    let uid = product.uid;
+    api.store.ingest(product).await?;
+    Ok(received("New data product metadata received and saved in the DPD datastore.", uid))
+}
+
+/// `POST /ingestnewdataproduct`
+pub(crate) async fn data_product(api: Arc<Api>, request: Request) -> Result<Response> {
+    let body = request.object().await?;
+    let execution_block = match text(&body, "execution_block")? {
+        Some(id) => id.to_owned(),
+        None => return Err(ApiError::BadRequest("The request needs an 'execution_block'.".to_owned())),
+    };
+    let candidates = candidates(&body, &execution_block, &api.volume)?;
+    let mut found = read(&api, &candidates, &execution_block).await?;
+    let uid = found.product.uid;
+    for _ in 0..ROUNDS {
+        // The indexer may have read a newer version meanwhile, which this one must not undo: what is on disk last is
+        // also written last.
+        let stamp = found.stamp;
+        api.store.apply(&[Change::Found(found)]).await?;
+        found = read(&api, &candidates, &execution_block).await?;
+        if found.stamp == stamp {
+            break;
+        }
+    }
+    Ok(received("New data product received and search store index updated", uid))
+}
+
+fn received(message: &str, uid: Uuid) -> Response {
+    reply::json_with(StatusCode::CREATED, &json!({"status": "success", "message": message, "uid": uid.to_string()}))
+}
+
+/// Where the product may be, in the order in which it is looked for.
+fn candidates(body: &Map<String, Value>, execution_block: &str, volume: &Volume) -> Result<Vec<Folder>> {
+    let folder =
+        |text: &str| text.parse::<Folder>().map_err(|error: BadFolder| ApiError::BadRequest(error.to_string()));
+    let mut candidates = Vec::new();
+    if let Some(relative) = text(body, "relativePathName")? {
+        let relative = folder(relative)?;
+        let last = volume.origin().storage_path.rsplit('/').next().unwrap_or_default();
+        let without = relative.without_first(last);
+        candidates.push(relative);
+        candidates.extend(without);
+    }
+    candidates.push(folder(execution_block)?);
+    match candidates.iter().find(|folder| volume.prunes_any(folder)) {
+        Some(folder) => Err(ApiError::BadRequest(format!("'{folder}' lies in a folder that holds no data products."))),
+        None => Ok(candidates),
+    }
+}
+
+/// Reads the first of these folders that has a metadata file, as a scan would.
+async fn read(api: &Arc<Api>, candidates: &[Folder], execution_block: &str) -> Result<Found> {
+    let (volume, candidates) = (api.volume.clone(), candidates.to_vec());
+    let found =
+        tokio::task::spawn_blocking(move || first_of(&volume, &candidates)).await.map_err(|_| ApiError::Internal)??;
+    if found.product.execution_block != execution_block {
+        let named = &found.product.execution_block;
+        return Err(ApiError::BadRequest(format!("The metadata file names the execution block '{named}'.")));
+    }
+    Ok(found)
+}
+
+fn first_of(volume: &Volume, candidates: &[Folder]) -> Result<Found> {
+    let root = volume.open().map_err(|error| ApiError::Unavailable(format!("The volume cannot be read: {error}.")))?;
+    for folder in candidates {
+        match root.read(folder) {
+            Ok(found) => return Ok(found),
+            Err(ReadError::Missing) if !root.leads_out(folder) => {}
+            Err(ReadError::Missing | ReadError::Outside) => {
+                return Err(ApiError::BadRequest(format!("'{folder}' leads out of the storage path.")));
+            }
+            Err(error) => return Err(ApiError::Unprocessable(format!("'{folder}': {error}"))),
+        }
+    }
+    let looked: Vec<String> = candidates.iter().map(|folder| format!("'{folder}'")).collect();
+    Err(ApiError::NotFound(format!("There is no {} in {}.", volume.origin().metadata_file, looked.join(" or "))))
+}

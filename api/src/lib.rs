@@ -1,0 +1,59 @@
+//! The API: answers HTTP from a store.
+//!
+//! [`routes`] lists every path; each resource has a file of its own; [`error`] is where a failure gets its status;
+//! [`server`] accepts connections. Handlers end in a response whatever happens, so that `warp` never has a rejection to
+//! make an answer of.
+
+mod annotation;
+mod download;
+mod error;
+mod ingest;
+mod metadata;
+mod openapi;
+mod reindex;
+mod reply;
+mod request;
+mod routes;
+mod search;
+pub mod server;
+mod status;
+
+use chrono::{DateTime, Utc};
+use shared::clock;
+use shared::config::{ApiSettings, IndexingSettings};
+use shared::store::Store;
+use shared::volume::Volume;
+use std::sync::Arc;
+
+/// What every handler answers from.
+pub struct Api {
+    store: Arc<dyn Store>,
+    volume: Arc<Volume>,
+    settings: ApiSettings,
+    /// How the volume is indexed, which `/status` shows.
+    indexing: IndexingSettings,
+    started: DateTime<Utc>,
+    openapi: serde_json::Value,
+    downloads: download::Running,
+}
+
+impl Api {
+    /// An API on a store, with the volume for what it reads from disk itself.
+    ///
+    /// # Errors
+    /// Where the documentation that is built in cannot be read.
+    pub fn new(
+        store: Arc<dyn Store>,
+        volume: Arc<Volume>,
+        settings: ApiSettings,
+        indexing: IndexingSettings,
+    ) -> Result<Arc<Api>, serde_yaml::Error> {
+        let openapi = openapi::document(version(&settings), &settings.root_path)?;
+        let downloads = download::Running::default();
+        Ok(Arc::new(Api { store, volume, settings, indexing, started: clock::now(), openapi, downloads }))
+    }
+}
+
+fn version(settings: &ApiSettings) -> &str {
+    settings.version.as_deref().unwrap_or(env!("CARGO_PKG_VERSION"))
+}

@@ -1,0 +1,30 @@
+//! Answers of the usual kinds.
+
+use serde_json::Value;
+use warp::Reply;
+use warp::http::{HeaderValue, StatusCode, header};
+
+/// What every handler answers.
+pub(crate) type Response = warp::reply::Response;
+
+/// 200 with JSON.
+pub(crate) fn json(value: &Value) -> Response {
+    json_with(StatusCode::OK, value)
+}
+
+/// JSON with another status.
+pub(crate) fn json_with(status: StatusCode, value: &Value) -> Response {
+    let mut response = value.to_string().into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    *response.status_mut() = status;
+    response
+}
+
+/// 200 with bytes of a content type.
+pub(crate) fn bytes(content_type: &str, bytes: Vec<u8>) -> Response {
+    let mut response = bytes.into_response();
+    let content_type =
+        HeaderValue::from_str(content_type).unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+}

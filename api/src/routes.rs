@@ -1,0 +1,184 @@
+//! Every path, in one table.
+//!
+//! The table is plain data, and `warp` gets one filter that looks requests up in it: so a wrong method is always 405 and a
+//! wrong path always 404, which a tree of filters decides by the order of its rejections; and the OpenAPI document can
+//! be checked against it.
+
+use crate::error::ApiError;
+use crate::reply::Response;
+use crate::request::{self, Body, Request};
+use crate::{Api, annotation, download, error, ingest, metadata, openapi, reindex, search, status};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use shared::access::Viewer;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use tracing::{debug, error};
+use warp::Filter;
+use warp::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+type Handler = fn(Arc<Api>, Request) -> BoxFuture<'static, error::Result<Response>>;
+
+struct Route {
+    method: Method,
+    /// Names between slashes; one of them may be a parameter, `{…}`.
+    path: &'static str,
+    handler: Handler,
+}
+
+macro_rules! routes {
+    ($($method:ident $path:literal $handler:path;)*) => {
+        &[$(Route { method: Method::$method, path: $path, handler: |api, request| Box::pin($handler(api, request)) }),*]
+    };
+}
+
+const ROUTES: &[Route] = routes! {
+    GET "/status" status::status;
+    POST "/dataproductsearch" search::search;
+    POST "/filterdataproducts" search::filter;
+    GET "/reindexdataproducts" reindex::reindex;
+    POST "/reindexdataproducts" reindex::reindex;
+    POST "/download" download::download;
+    POST "/dataproductmetadata" metadata::metadata;
+    POST "/ingestnewdataproduct" ingest::data_product;
+    POST "/ingestnewmetadata" ingest::metadata;
+    POST "/annotation" annotation::save;
+    GET "/annotations/{uid}" annotation::list;
+    GET "/muidatagridconfig" search::columns;
+    GET "/en/humanreadable" search::labels;
+    GET "/docs" openapi::page;
+    GET "/docs/{file}" openapi::asset;
+    GET "/openapi.json" openapi::json;
+};
+
+/// The largest head of a request, in bytes.
+const HEAD_LIMIT: usize = 16 * 1024;
+
+/// The one filter.
+pub(crate) fn filter(api: Arc<Api>) -> impl Filter<Extract = (Response,), Error = warp::Rejection> + Clone {
+    warp::any()
+        .and(warp::method())
+        .and(warp::path::full())
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .then(move |method: Method, path: warp::path::FullPath, headers: HeaderMap, body| {
+            answer(api.clone(), method, path.as_str().to_owned(), headers, request::body(body))
+        })
+        .boxed()
+}
+
+/// Answers a request, whatever happens.
+async fn answer(api: Arc<Api>, method: Method, path: String, headers: HeaderMap, body: Body) -> Response {
+    let answer = AssertUnwindSafe(dispatch(api, &method, &path, headers, body)).catch_unwind().await;
+    let response = match answer {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => {
+            debug!(%method, path, ?error, "refused");
+            error.into_response()
+        }
+        Err(_) => {
+            error!(%method, path, "the handler panicked");
+            ApiError::Internal.into_response()
+        }
+    };
+    debug!(%method, path, status = response.status().as_u16(), "answered");
+    response
+}
+
+async fn dispatch(
+    api: Arc<Api>,
+    method: &Method,
+    path: &str,
+    headers: HeaderMap,
+    body: Body,
+) -> error::Result<Response> {
+    let head = path.len() + headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
+    if head > HEAD_LIMIT {
+        return Err(ApiError::HeadersTooLarge);
+    }
+    let path = below_root(path, &api.settings.root_path);
+    let matching: Vec<_> = ROUTES.iter().filter_map(|route| Some((route, parameter(route.path, path)?))).collect();
+    // What answers GET answers HEAD: the connection leaves the body out.
+    let wanted = if *method == Method::HEAD { &Method::GET } else { method };
+    match matching.iter().find(|(route, _)| route.method == *wanted) {
+        Some((route, parameter)) => {
+            let parameter = parameter.map(str::to_owned);
+            (route.handler)(api, Request { headers, body, parameter, viewer: Viewer::anonymous() }).await
+        }
+        None if matching.is_empty() => {
+            Err(ApiError::NotFound("There is nothing at this path; /docs lists what there is.".to_owned()))
+        }
+        None if *method == Method::OPTIONS => Ok(options(&allowed(&matching))),
+        None => Err(ApiError::MethodNotAllowed { allow: allowed(&matching) }),
+    }
+}
+
+fn allowed(matching: &[(&Route, Option<&str>)]) -> String {
+    let methods = matching.iter().flat_map(|(route, _)| match route.method {
+        Method::GET => &["GET", "HEAD"][..],
+        _ => &["POST"],
+    });
+    methods.copied().collect::<Vec<_>>().join(", ")
+}
+
+fn options(allow: &str) -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().extend(HeaderValue::from_str(allow).ok().map(|allow| (header::ALLOW, allow)));
+    response
+}
+
+/// The path without the prefix that an ingress shows; ingresses that strip it themselves are served as well.
+fn below_root<'a>(path: &'a str, root: &str) -> &'a str {
+    path.strip_prefix(root).filter(|rest| rest.starts_with('/')).unwrap_or(path)
+}
+
+/// Whether a path is a route's: `Some` with what stands for the route's parameter, if it has one.
+fn parameter<'a>(route: &str, path: &'a str) -> Option<Option<&'a str>> {
+    let mut parameter = None;
+    let mut names = path.split('/');
+    for name in route.split('/') {
+        let own = names.next()?;
+        if name.starts_with('{') && !own.is_empty() {
+            parameter = Some(own);
+        } else if name != own {
+            return None;
+        }
+    }
+    names.next().is_none().then_some(parameter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn paths_match_whole() {
+        assert_eq!(parameter("/status", "/status"), Some(None));
+        assert_eq!(parameter("/status", "/status/"), None);
+        assert_eq!(parameter("/status", "/statusx"), None);
+        assert_eq!(parameter("/annotations/{uid}", "/annotations/a"), Some(Some("a")));
+        assert_eq!(parameter("/annotations/{uid}", "/annotations/"), None);
+        assert_eq!(parameter("/annotations/{uid}", "/annotations/a/b"), None);
+        assert_eq!(below_root("/api/status", "/api"), "/status");
+        assert_eq!(below_root("/status", "/api"), "/status");
+        assert_eq!(below_root("/apistatus", "/api"), "/apistatus");
+    }
+
+    #[test]
+    fn the_documentation_lists_every_route_and_no_other() {
+        let document = openapi::document("0", "").expect("the document");
+        let mut documented = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().expect("paths") {
+            for method in
+                item.as_object().expect("methods").keys().filter(|key| ["get", "post"].contains(&key.as_str()))
+            {
+                documented.insert((method.to_uppercase(), path.clone()));
+            }
+        }
+        // The files of the documentation's own page are no part of the API.
+        let routes = ROUTES.iter().filter(|route| route.path != "/docs/{file}");
+        assert_eq!(documented, routes.map(|route| (route.method.to_string(), route.path.to_owned())).collect());
+    }
+}

@@ -1,0 +1,123 @@
+//! `dpd serve`: the indexer and the API in one process, on the store in memory.
+
+use crate::progress::{self, AboveBar};
+use api::Api;
+use shared::config::{Logging, Settings, Variables};
+use shared::store::Store;
+use shared::store::memory::MemoryStore;
+use shared::telemetry::{self, say};
+use shared::volume::Volume;
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The volume's data product folder [default: $PERSISTENT_STORAGE_PATH]
+    path: Option<PathBuf>,
+    /// The address to answer on; port 0 takes any that is free
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
+    listen: String,
+}
+
+/// Serves until a signal says to stop. The error is a line for people.
+pub(crate) fn run(arguments: Arguments) -> Result<(), String> {
+    let variables = Variables::of_process();
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let path = match arguments.path {
+        None => None,
+        Some(path) => Some(path.into_os_string().into_string().map_err(|path| format!("{path:?} is not UTF-8"))?),
+    };
+    let settings = Settings::read(&variables, path).map_err(|error| text(&error))?;
+    let logging = Logging::read(&variables).map_err(|error| text(&error))?;
+    let volume = Arc::new(Volume::new(&settings.volume));
+    volume.open().map_err(|error| format!("{} cannot be indexed: {error}", volume.path().display()))?;
+
+    let bar = progress::bar();
+    telemetry::start(&logging, AboveBar(bar.clone()), io::stderr().is_terminal());
+    if variables.name_postgresql() {
+        warn!("a PostgreSQL is configured, but `dpd serve` keeps its index in memory and does not use it");
+    }
+    allow_many_connections();
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| text(&error))?;
+    let result = runtime.block_on(serve(volume, settings, &arguments.listen, &bar));
+    // Reads of a volume that does not answer must not keep the process.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(
+    volume: Arc<Volume>,
+    settings: Settings,
+    listen: &str,
+    bar: &indicatif::ProgressBar,
+) -> Result<(), String> {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let api = Api::new(store.clone(), volume.clone(), settings.api, settings.indexing.clone())
+        .map_err(|error| error.to_string())?;
+    let stop = stop().map_err(|error| error.to_string())?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|error| format!("cannot listen on {listen}: {error}; choose another address with --listen"))?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let indexing = tokio::spawn(indexer::run(volume.clone(), store.clone(), settings.indexing));
+    say(&format!("listening on http://{address}"));
+    let introducing = async {
+        introduce(&volume, store.as_ref(), address, bar).await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = api::server::serve(listener, api, stop) => Ok(()),
+        () = introducing => Ok(()),
+        ended = indexing => Err(format!("the indexer ended: {ended:?}")),
+    }
+}
+
+/// Says what is served, where, and what to try, once the first walk has ended.
+async fn introduce(volume: &Volume, store: &dyn Store, address: SocketAddr, bar: &indicatif::ProgressBar) {
+    let Some(summary) = progress::follow(store, bar).await else { return };
+    let took = summary.indexing.last_duration.unwrap_or(Duration::ZERO).as_secs_f64();
+    let path = volume.path().display();
+    say(&format!(
+        "\nserving {} data products of {path}, indexed in {took:.1} s{}\n\n\
+         \x20 documentation  http://{address}/docs\n\
+         \x20 what is there  curl -s http://{address}/dataproductsearch -d '{{}}'\n\
+         \x20 one of them    curl -s http://{address}/dataproductmetadata -d '{{\"execution_block\": \"EXECUTION-BLOCK\"}}'\n\
+         \x20 its files      curl -sOJ http://{address}/download -d '{{\"execution_block\": \"EXECUTION-BLOCK\"}}'\n\n\
+         New products appear by themselves. Ctrl-C ends it.",
+        summary.products,
+        match summary.failing {
+            0 => String::new(),
+            1 => format!("; 1 metadata file does not read, see http://{address}/status"),
+            n => format!("; {n} metadata files do not read, see http://{address}/status"),
+        }
+    ));
+}
+
+/// Completes when the process is asked to end.
+fn stop() -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        let name = tokio::select! {
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+        };
+        info!("ending on {name}");
+    })
+}
+
+/// Raises the limit of open files as far as it goes: each connection, download and folder being read takes one.
+fn allow_many_connections() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!("the limit of open files stays as it is: {error}");
+    }
+}

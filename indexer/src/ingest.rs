@@ -1,0 +1,195 @@
+//! From a hint to the store: workers look at folders and read metadata files; one writer hands what they find to the
+//! store in batches.
+
+use crate::measure::Measure;
+use crate::queue::{Hint, Queue, Turn};
+use crate::run::{Kind, Ticket};
+use crate::watch::Watch;
+use shared::clock;
+use shared::folder::Folder;
+use shared::store::{Change, Outcome, Store, StoreError};
+use shared::volume::{Identity, ReadError, Root, Stamp, Volume, is_gone};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tracing::{debug, error, warn};
+
+/// How often a file that does not read is tried again before it is listed as failing, and how long after the first
+/// failure. The pause doubles each time.
+const RETRIES: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// A file that was written longer ago than this is not being written: trying again soon would not help.
+const SETTLED: Duration = Duration::from_secs(60);
+/// How long the writer waits for a store that cannot at the moment.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// A change on its way to the store, and the walks that wait for it.
+#[derive(Debug)]
+pub(crate) struct Item {
+    change: Change,
+    tickets: Vec<Ticket>,
+}
+
+impl Item {
+    /// A change that no walk waits for.
+    pub(crate) fn of(change: Change) -> Item {
+        Item { change, tickets: Vec::new() }
+    }
+}
+
+/// What all workers share.
+pub(crate) struct Worker {
+    pub(crate) volume: Arc<Volume>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) changes: mpsc::Sender<Item>,
+    /// Which folder the storage path was when it was last walked. Under another one nothing is removed.
+    pub(crate) accepted: Mutex<Option<Identity>>,
+}
+
+impl Worker {
+    /// Works until the queue is closed.
+    pub(crate) fn run(&self) {
+        while let Some((folder, hint)) = self.queue.pop() {
+            // A defect met in one folder must not end the work on all others.
+            if catch_unwind(AssertUnwindSafe(|| self.take(&folder, hint))).is_err() {
+                error!(%folder, "looking at this folder failed badly; it is passed over");
+            }
+            self.queue.done(&folder);
+        }
+    }
+
+    fn take(&self, folder: &Folder, mut hint: Hint) {
+        hint.tickets.retain(|ticket| !ticket.run().is_cancelled());
+        if hint.tickets.is_empty() && !hint.read {
+            return;
+        }
+        let root = match self.volume.open() {
+            Ok(root) => root,
+            Err(error) => {
+                debug!(%folder, "the volume cannot be opened: {error}");
+                hint.tickets.iter().for_each(|ticket| ticket.run().reconciliation().unreadable(Folder::root()));
+                return self.queue.lost_hints();
+            }
+        };
+        if hint.list {
+            self.list(&root, folder, &mut hint);
+        }
+        if hint.read {
+            self.read(&root, folder, hint);
+        }
+    }
+
+    /// Lists a folder: folders in it are hinted at, and a metadata file that some walk does not know is to be read.
+    fn list(&self, root: &Root<'_>, folder: &Folder, hint: &mut Hint) {
+        self.watch.add(folder);
+        let listing = match root.list(folder) {
+            Ok(listing) => listing,
+            Err(error) if is_gone(&error) && !folder.is_root() => return self.watch.forget(folder),
+            Err(error) => {
+                warn!(%folder, "cannot be listed; what is known in it stays: {error}");
+                hint.tickets.iter().for_each(|ticket| ticket.run().reconciliation().unreadable(folder.clone()));
+                return;
+            }
+        };
+        if listing.unreadable_names > 0 {
+            warn!(%folder, "{} names that are not UTF-8 are passed over", listing.unreadable_names);
+        }
+        for run in hint.tickets.iter().map(Ticket::run) {
+            run.folders.fetch_add(1, Relaxed);
+            if let Some(stamp) = listing.metadata {
+                run.found.fetch_add(1, Relaxed);
+                if run.reconciliation().see(folder, stamp) {
+                    run.read.fetch_add(1, Relaxed);
+                    hint.read = true;
+                } else {
+                    run.skipped.fetch_add(1, Relaxed);
+                }
+            }
+        }
+        let urgent = hint.tickets.iter().any(|ticket| ticket.run().kind == Kind::Subtree);
+        let turn = if urgent { Turn::Due(Instant::now()) } else { Turn::Walk };
+        let hints = listing.folders.iter().map(|name| (folder.join(name), Hint::list(hint.tickets.clone())));
+        self.queue.extend(hints, turn);
+    }
+
+    /// Reads a folder's metadata file and hands on what it is.
+    fn read(&self, root: &Root<'_>, folder: &Folder, hint: Hint) {
+        let (error, stamp) = match root.read(folder) {
+            Ok(found) => return self.send(Change::Found(found), hint.tickets),
+            Err(ReadError::Missing) => return self.missing(root, folder, hint.tickets),
+            Err(ReadError::Bad { error, stamp }) => (error.to_string(), Some(stamp)),
+            Err(error) => (error.to_string(), None),
+        };
+        if hint.attempt < RETRIES && !stamp.is_some_and(is_settled) {
+            let pause = FIRST_PAUSE * 2u32.pow(hint.attempt);
+            debug!(%folder, attempt = hint.attempt, "the metadata file is tried again: {error}");
+            count_failed(&hint.tickets);
+            let again = Hint { attempt: hint.attempt + 1, ..Hint::read() };
+            return self.queue.push(folder.clone(), again, Turn::Due(Instant::now() + pause));
+        }
+        count_failed(&hint.tickets);
+        let path = folder.join(&self.volume.origin().metadata_file).to_string();
+        self.send(Change::Failing { folder: folder.clone(), path, error, stamp }, hint.tickets);
+    }
+
+    /// A folder without a metadata file is gone from the index, unless the storage path is not what it was.
+    fn missing(&self, root: &Root<'_>, folder: &Folder, tickets: Vec<Ticket>) {
+        let accepted = *self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        if accepted.is_some() && root.identity().ok() != accepted {
+            warn!(%folder, "the storage path is another folder than before: nothing is removed until it is walked");
+            return self.queue.lost_hints();
+        }
+        self.send(Change::Gone(folder.clone()), tickets);
+    }
+
+    fn send(&self, change: Change, tickets: Vec<Ticket>) {
+        // Fails only when the writer is gone, which is when everything ends.
+        let _ = self.changes.blocking_send(Item { change, tickets });
+    }
+}
+
+fn count_failed(tickets: &[Ticket]) {
+    for ticket in tickets {
+        ticket.run().failed.fetch_add(1, Relaxed);
+    }
+}
+
+/// Whether a file was last written so long ago that its writer is done.
+fn is_settled(stamp: Stamp) -> bool {
+    let now = clock::now().timestamp_nanos_opt().unwrap_or(i64::MAX);
+    now.saturating_sub(stamp.modified) > i64::try_from(SETTLED.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Writes changes in batches of at most `batch` until nobody sends any more. Under little load a batch is one change;
+/// under much load it is what came while the last one was written.
+pub(crate) async fn write(store: Arc<dyn Store>, mut changes: mpsc::Receiver<Item>, batch: usize, measure: Measure) {
+    let mut items = Vec::with_capacity(batch);
+    while changes.recv_many(&mut items, batch).await > 0 {
+        let (changes, tickets): (Vec<Change>, Vec<Vec<Ticket>>) =
+            items.drain(..).map(|item| (item.change, item.tickets)).unzip();
+        let outcomes = apply(store.as_ref(), &changes).await;
+        for ((change, tickets), outcome) in changes.into_iter().zip(&tickets).zip(outcomes) {
+            if let Change::Found(found) = change {
+                tickets.iter().for_each(|ticket| ticket.run().count(outcome));
+                if let Some(folder) = found.product.folder.clone().filter(|_| outcome != Outcome::Unchanged) {
+                    measure.product(folder);
+                }
+            }
+        }
+    }
+}
+
+async fn apply(store: &dyn Store, changes: &[Change]) -> Vec<Outcome> {
+    loop {
+        match store.apply(changes).await {
+            Ok(outcomes) => return outcomes,
+            Err(StoreError::Unavailable(reason)) => {
+                warn!("the store takes no changes, they are kept: {reason}");
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The indexer: keeps a store in step with a volume.
+//!
+//! Hints that something may have changed come from events ([`watch`]) and from walks ([`mod@run`]) into one [`queue`]; workers
+//! look for themselves and hand what they find to one writer ([`ingest`]). Events make it fast, walks make it right: one
+//! of everything at start, when asked for, when events were lost, and at an interval.
+
+mod ingest;
+mod measure;
+mod queue;
+mod reconcile;
+mod run;
+mod watch;
+
+use ingest::Worker;
+use queue::{Hint, Queue, Turn};
+use reconcile::Reconciliation;
+use run::{Kind, Run, Settle, Ticket};
+use shared::clock;
+use shared::config::IndexingSettings;
+use shared::folder::Folder;
+use shared::status::{Indexing, LastRun, Progress, Step};
+use shared::store::{Known, Store, StoreError};
+use shared::volume::Volume;
+use std::io;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+use watch::Watch;
+
+/// How many changes may be on their way to the store.
+const IN_FLIGHT: usize = 4096;
+/// How often a walk's progress is published.
+const PROGRESS: Duration = Duration::from_millis(250);
+/// How long to wait before everything is walked again because hints were lost or the volume could not be read.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Why a walk of everything was not begun, or not believed.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("the storage path cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+    #[error("the storage path is empty, and not the folder where {0} products were: they stay until it is back")]
+    Vanished(usize),
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+/// Why a walk of everything is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    Start,
+    Asked,
+    Interval,
+    HintsLost,
+}
+
+impl Reason {
+    /// Whether somebody waits for it and follows its progress.
+    fn is_awaited(self) -> bool {
+        matches!(self, Reason::Start | Reason::Asked)
+    }
+}
+
+/// Keeps `store` in step with `volume` for as long as the future is polled; it never ends by itself.
+pub async fn run(volume: Arc<Volume>, store: Arc<dyn Store>, settings: IndexingSettings) {
+    let (settle, settled) = mpsc::unbounded_channel();
+    let (changes, to_write) = mpsc::channel(IN_FLIGHT);
+    let queue = Arc::new(Queue::default());
+    let (measure, measurer) = measure::measure(&volume, &changes);
+    let watch = Arc::new(Watch::start(&volume, settings.watch, &queue, &measure, &settle));
+    let worker = Arc::new(Worker {
+        volume: volume.clone(),
+        queue: queue.clone(),
+        watch: watch.clone(),
+        changes,
+        accepted: std::sync::Mutex::default(),
+    });
+    let workers: io::Result<Vec<_>> = (0..settings.workers)
+        .map(|n| {
+            let worker = worker.clone();
+            std::thread::Builder::new().name(format!("reader-{n}")).spawn(move || worker.run())
+        })
+        .collect();
+    let measuring = std::thread::Builder::new().name("measurer".to_owned()).spawn(move || measurer.run());
+    if let Err(error) = workers.and(measuring) {
+        warn!("fewer threads than configured: {error}");
+    }
+    let _closing = Closing(queue.clone());
+    let indexer = Indexer { volume, store: store.clone(), queue: queue.clone(), watch, worker, settings, settle };
+    tokio::join!(
+        ingest::write(store.clone(), to_write, indexer.settings.batch, measure),
+        settle_runs(store, settled, queue, indexer.settle.clone()),
+        indexer.walk_for_ever(),
+    );
+}
+
+/// Lets the workers go when the indexer ends.
+struct Closing(Arc<Queue>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Takes each run on when its hints are worked off: what did not turn up is looked at by name, and then it is finished.
+async fn settle_runs(
+    store: Arc<dyn Store>,
+    mut settled: mpsc::UnboundedReceiver<Arc<Run>>,
+    queue: Arc<Queue>,
+    settle: Settle,
+) {
+    while let Some(run) = settled.recv().await {
+        if run.is_cancelled() || !run.all_listed() {
+            run.finish();
+            continue;
+        }
+        let known = if run.reconciliation().needs_known() {
+            store.known(&run.scope).await.unwrap_or_else(|StoreError::Unavailable(reason)| {
+                warn!(folder = %run.scope, "what went from here is found by the next walk: {reason}");
+                Known::new()
+            })
+        } else {
+            Known::new()
+        };
+        let gone = run.reconciliation().gone(known);
+        let ticket = Ticket::of(run, &settle);
+        let hints = gone.into_iter().map(|folder| {
+            let hint = Hint { tickets: vec![ticket.clone()], ..Hint::read() };
+            (folder, hint)
+        });
+        queue.extend(hints, Turn::Due(Instant::now()));
+    }
+}
+
+struct Indexer {
+    volume: Arc<Volume>,
+    store: Arc<dyn Store>,
+    queue: Arc<Queue>,
+    watch: Arc<Watch>,
+    worker: Arc<Worker>,
+    settings: IndexingSettings,
+    settle: Settle,
+}
+
+impl Indexer {
+    /// Walks everything whenever there is a reason to.
+    async fn walk_for_ever(&self) {
+        let mut indexing = Indexing::default();
+        let mut reason = Reason::Start;
+        loop {
+            let pause = match self.walk(reason, &mut indexing).await {
+                Ok(()) => self.settings.reconcile,
+                Err(refused) => {
+                    let refused = Some(refused.to_string());
+                    if indexing.volume_error != refused {
+                        warn!("{}", refused.as_deref().unwrap_or_default());
+                    }
+                    indexing.in_progress = false;
+                    indexing.progress.indexing_step = Step::Error;
+                    indexing.volume_error = refused;
+                    self.settings.reconcile.min(PAUSE)
+                }
+            };
+            self.publish(&mut indexing).await;
+            reason = tokio::select! {
+                asked = self.store.reindex_requested() => match asked {
+                    Ok(()) => Reason::Asked,
+                    Err(_) => Reason::Interval,
+                },
+                () = tokio::time::sleep(pause) => if indexing.volume_error.is_some() { reason } else { Reason::Interval },
+                () = self.queue.hints_lost() => {
+                    tokio::time::sleep(PAUSE).await;
+                    Reason::HintsLost
+                }
+            };
+        }
+    }
+
+    /// Walks everything once.
+    async fn walk(&self, reason: Reason, indexing: &mut Indexing) -> Result<(), Refused> {
+        let begun = Instant::now();
+        if reason.is_awaited() {
+            indexing.in_progress = true;
+            indexing.progress = Progress { indexing_step: Step::Starting, ..Progress::default() };
+            self.publish(indexing).await;
+        }
+        let known = self.store.known(&Folder::root()).await?;
+        self.accept(known.len())?;
+        indexing.volume_error = None;
+        let ticket = Run::begin(Kind::Everything, Folder::root(), Reconciliation::against(known), &self.settle);
+        let run = ticket.run().clone();
+        self.queue.push(Folder::root(), Hint::list(vec![ticket]), Turn::Walk);
+        let timed_out = self.follow(&run, reason, begun, indexing).await;
+        let counts = progress(&run, if timed_out { Step::TimedOut } else { Step::Completed });
+        info!(
+            seconds = begun.elapsed().as_secs_f64(),
+            folders = run.folders.load(Relaxed),
+            found = counts.total_files,
+            added = counts.files_added,
+            updated = counts.files_updated,
+            failed = run.failed.load(Relaxed),
+            ?reason,
+            timed_out,
+            "walked everything"
+        );
+        if reason.is_awaited() || timed_out {
+            indexing.in_progress = false;
+            indexing.progress = counts;
+            indexing.last_run = LastRun {
+                timed_out,
+                work_units: run.folders.load(Relaxed),
+                files_ingested: counts.files_added + counts.files_updated,
+            };
+            indexing.last_duration = Some(begun.elapsed());
+            indexing.ended = Some(clock::now());
+        }
+        Ok(())
+    }
+
+    /// Follows a run to its end, or to the end of its time; true in the latter case.
+    async fn follow(&self, run: &Run, reason: Reason, begun: Instant, indexing: &mut Indexing) -> bool {
+        let timeout = tokio::time::sleep_until((begun + self.settings.timeout).into());
+        tokio::pin!(timeout);
+        let mut tick = tokio::time::interval(PROGRESS);
+        let mut timed_out = false;
+        loop {
+            tokio::select! {
+                () = run.finished() => return timed_out,
+                () = &mut timeout, if !timed_out => {
+                    warn!("the walk took longer than INDEXING_TIMEOUT_SECONDS and stops; what it found stays");
+                    timed_out = true;
+                    run.cancel();
+                }
+                _ = tick.tick(), if reason.is_awaited() => {
+                    indexing.progress = progress(run, step(run));
+                    self.publish(indexing).await;
+                }
+            }
+        }
+    }
+
+    /// Checks that the storage path is what it was, or at least not what is left when a mount went away.
+    fn accept(&self, known: usize) -> Result<(), Refused> {
+        let root = self.volume.open()?;
+        let identity = root.identity()?;
+        let empty = root.list(&Folder::root())?.empty;
+        let mut accepted = self.worker.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        if accepted.is_some_and(|before| before != identity) {
+            if empty && known > 0 {
+                return Err(Refused::Vanished(known));
+            }
+            // Its watches are on the folder that was there before.
+            self.watch.forget(&Folder::root());
+        }
+        *accepted = Some(identity);
+        Ok(())
+    }
+
+    async fn publish(&self, indexing: &mut Indexing) {
+        let (folders_watched, folders_polled) = self.watch.coverage();
+        indexing.watch = Some(shared::status::Watch {
+            mode: self.watch.mode(),
+            folders_watched,
+            folders_polled,
+            reconcile_seconds: self.settings.reconcile.as_secs(),
+        });
+        if let Err(StoreError::Unavailable(reason)) = self.store.publish(indexing.clone()).await {
+            warn!("progress is not published: {reason}");
+        }
+    }
+}
+
+fn progress(run: &Run, indexing_step: Step) -> Progress {
+    let skipped = run.skipped.load(Relaxed);
+    let (added, updated) = (run.added.load(Relaxed), run.updated.load(Relaxed));
+    Progress {
+        files_processed: skipped + added + updated + run.failed.load(Relaxed),
+        total_files: run.found.load(Relaxed),
+        files_added: added,
+        files_updated: updated,
+        files_skipped: skipped,
+        indexing_step,
+    }
+}
+
+fn step(run: &Run) -> Step {
+    let counts = progress(run, Step::Scanning);
+    match counts.total_files {
+        0 => Step::Scanning,
+        found if run.is_listed() => Step::IngestingRemaining(found.saturating_sub(counts.files_processed)),
+        found => Step::ScanningAndIngesting { found, ingested: counts.files_processed },
+    }
+}

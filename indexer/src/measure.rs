@@ -1,0 +1,112 @@
+//! The size of products on disk, found out in the background by one thread, after the products themselves are in the
+//! index: a product may hold a million files, and nobody should wait for their sizes to find it.
+
+use crate::ingest::Item;
+use shared::folder::Folder;
+use shared::store::Change;
+use shared::volume::{Root, Volume};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// How long a product is left alone after something in it changed, so that one being written is not measured for each
+/// of its files.
+const QUIET: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+enum Order {
+    Product(Folder),
+    FileChangedIn(Folder),
+}
+
+/// Orders measurements.
+#[derive(Debug, Clone)]
+pub(crate) struct Measure(Sender<Order>);
+
+impl Measure {
+    /// Orders the measurement of a product.
+    pub(crate) fn product(&self, folder: Folder) {
+        let _ = self.0.send(Order::Product(folder));
+    }
+
+    /// Orders the measurement of the products that a folder is part of.
+    pub(crate) fn file_changed_in(&self, folder: Folder) {
+        let _ = self.0.send(Order::FileChangedIn(folder));
+    }
+}
+
+/// What measures: to be [`run`](Measurer::run) on a thread of its own.
+pub(crate) struct Measurer {
+    orders: Receiver<Order>,
+    volume: Arc<Volume>,
+    changes: mpsc::Sender<Item>,
+}
+
+/// The two ends.
+pub(crate) fn measure(volume: &Arc<Volume>, changes: &mpsc::Sender<Item>) -> (Measure, Measurer) {
+    let (sender, orders) = channel();
+    (Measure(sender), Measurer { orders, volume: volume.clone(), changes: changes.clone() })
+}
+
+impl Measurer {
+    /// Measures what is ordered, until nobody can order or take the results any more.
+    pub(crate) fn run(self) {
+        let mut due: BTreeMap<(Instant, u64), Folder> = BTreeMap::new();
+        let mut waiting: HashMap<Folder, (Instant, u64)> = HashMap::new();
+        let mut count = 0;
+        loop {
+            let pause =
+                due.first_key_value().map_or(QUIET, |((at, _), _)| at.saturating_duration_since(Instant::now()));
+            let (folders, at) = match self.orders.recv_timeout(pause) {
+                Ok(Order::Product(folder)) => (vec![folder], Instant::now()),
+                Ok(Order::FileChangedIn(folder)) => (self.products_around(folder), Instant::now() + QUIET),
+                Err(RecvTimeoutError::Timeout) => (Vec::new(), Instant::now()),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            for folder in folders {
+                if !waiting.contains_key(&folder) {
+                    count += 1;
+                    waiting.insert(folder.clone(), (at, count));
+                    due.insert((at, count), folder);
+                }
+            }
+            let Some(first) = due.first_entry() else { continue };
+            if first.key().0 > Instant::now() {
+                continue;
+            }
+            let folder = first.remove();
+            waiting.remove(&folder);
+            let bytes = self.volume.open().and_then(|root| size(&root, &folder)).ok();
+            if self.changes.blocking_send(Item::of(Change::Measured { folder, bytes })).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The folder and those above it that hold a metadata file.
+    fn products_around(&self, folder: Folder) -> Vec<Folder> {
+        let Ok(root) = self.volume.open() else { return Vec::new() };
+        std::iter::successors(Some(folder), Folder::parent).filter(|folder| root.stamp(folder).is_some()).collect()
+    }
+}
+
+/// The bytes of all regular files at and below a folder. Links are not followed.
+fn size(root: &Root<'_>, folder: &Folder) -> io::Result<u64> {
+    let mut bytes = 0;
+    let mut open = vec![root.open_folder(folder)?];
+    while let Some(dir) = open.pop() {
+        for entry in dir.entries()? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                open.push(entry.open_dir()?);
+            } else if kind.is_file() {
+                bytes += entry.metadata()?.len();
+            }
+        }
+    }
+    Ok(bytes)
+}

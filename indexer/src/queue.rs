@@ -1,0 +1,297 @@
+//! The queue of hints: folders in which something may have changed, wherever that was heard.
+//!
+//! Hints of one folder become one, and one folder is worked on by one worker at a time, so that what is read last is
+//! also written last. Hints of events come before those of walks. Putting one in never blocks. When more wait than
+//! [`CAPACITY`], an event's hint is dropped and the queue says so: a walk of everything takes its place.
+
+use crate::run::Ticket;
+use shared::folder::Folder;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use tokio::sync::Notify;
+
+/// How many events' hints may wait.
+const CAPACITY: usize = 100_000;
+
+/// What to do about a folder.
+#[derive(Debug, Default)]
+pub(crate) struct Hint {
+    /// List it, and all folders below it.
+    pub(crate) list: bool,
+    /// Read its metadata file, whatever its version is.
+    pub(crate) read: bool,
+    /// How often reading it failed in a row.
+    pub(crate) attempt: u32,
+    /// The walks that this is part of.
+    pub(crate) tickets: Vec<Ticket>,
+}
+
+impl Hint {
+    /// The metadata file may have changed.
+    pub(crate) fn read() -> Hint {
+        Hint { read: true, ..Hint::default() }
+    }
+
+    /// The folder is to be listed for a walk.
+    pub(crate) fn list(tickets: Vec<Ticket>) -> Hint {
+        Hint { list: true, tickets, ..Hint::default() }
+    }
+
+    fn merge(&mut self, other: Hint) {
+        self.list |= other.list;
+        self.read |= other.read;
+        // Something new happened: reading is worth trying from the start.
+        self.attempt = self.attempt.min(other.attempt);
+        for ticket in other.tickets {
+            if !self.tickets.iter().any(|own| own.is_same_run(&ticket)) {
+                self.tickets.push(ticket);
+            }
+        }
+    }
+}
+
+/// When a hint's turn is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// From this moment on, before all walks.
+    Due(Instant),
+    /// When nothing is due; the last first, so that a walk goes deep and few folders wait.
+    Walk,
+}
+
+type Place = (Instant, u64);
+
+#[derive(Debug)]
+struct Waiting {
+    hint: Hint,
+    turn: Turn,
+    /// Where it stands among those due.
+    place: Option<Place>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: HashMap<Folder, Waiting>,
+    due: BTreeMap<Place, Folder>,
+    walk: Vec<Folder>,
+    busy: HashSet<Folder>,
+    count: u64,
+    closed: bool,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    ready: Condvar,
+    overflow: Notify,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a hint in.
+    pub(crate) fn push(&self, folder: Folder, hint: Hint, turn: Turn) {
+        let mut state = self.lock();
+        if state.due.len() >= CAPACITY && hint.tickets.is_empty() && !state.waiting.contains_key(&folder) {
+            self.overflow.notify_one();
+            return;
+        }
+        state.push(folder, hint, turn);
+        drop(state);
+        self.ready.notify_one();
+    }
+
+    /// Puts many hints in.
+    pub(crate) fn extend(&self, hints: impl Iterator<Item = (Folder, Hint)>, turn: Turn) {
+        let mut state = self.lock();
+        hints.for_each(|(folder, hint)| state.push(folder, hint, turn));
+        drop(state);
+        self.ready.notify_all();
+    }
+
+    /// Says that hints were lost.
+    pub(crate) fn lost_hints(&self) {
+        self.overflow.notify_one();
+    }
+
+    /// Waits until hints were lost.
+    pub(crate) async fn hints_lost(&self) {
+        self.overflow.notified().await;
+    }
+
+    /// Waits for a hint, and keeps its folder from other workers until [`done`](Queue::done). `None` once closed.
+    pub(crate) fn pop(&self) -> Option<(Folder, Hint)> {
+        let mut state = self.lock();
+        loop {
+            if state.closed {
+                return None;
+            }
+            let now = Instant::now();
+            if let Some((folder, hint)) = state.take(now) {
+                state.busy.insert(folder.clone());
+                return Some((folder, hint));
+            }
+            state = match state.due.first_key_value() {
+                None => self.ready.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(((due, _), _)) => {
+                    let pause = due.saturating_duration_since(now);
+                    self.ready.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// Ends the work on a folder.
+    pub(crate) fn done(&self, folder: &Folder) {
+        let mut state = self.lock();
+        state.busy.remove(folder);
+        // A hint that came meanwhile takes its place now.
+        if let Some(waiting) = state.waiting.remove(folder) {
+            state.push(folder.clone(), waiting.hint, waiting.turn);
+            drop(state);
+            self.ready.notify_one();
+        }
+    }
+
+    /// Ends all waiting.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.ready.notify_all();
+    }
+}
+
+impl State {
+    fn push(&mut self, folder: Folder, hint: Hint, turn: Turn) {
+        let (hint, turn) = match self.waiting.remove(&folder) {
+            None => (hint, turn),
+            Some(mut waiting) => {
+                if let Some(place) = waiting.place {
+                    self.due.remove(&place);
+                }
+                waiting.hint.merge(hint);
+                (waiting.hint, waiting.turn.sooner(turn))
+            }
+        };
+        let mut place = None;
+        if !self.busy.contains(&folder) {
+            match turn {
+                Turn::Walk => self.walk.push(folder.clone()),
+                Turn::Due(at) => {
+                    self.count += 1;
+                    self.due.insert((at, self.count), folder.clone());
+                    place = Some((at, self.count));
+                }
+            }
+        }
+        self.waiting.insert(folder, Waiting { hint, turn, place });
+    }
+
+    fn take(&mut self, now: Instant) -> Option<(Folder, Hint)> {
+        if self.due.first_key_value().is_some_and(|((due, _), _)| *due <= now) {
+            let (_, folder) = self.due.pop_first()?;
+            return self.waiting.remove(&folder).map(|waiting| (folder, waiting.hint));
+        }
+        while let Some(folder) = self.walk.pop() {
+            // Left over where the hint moved to another place.
+            if self.waiting.get(&folder).is_none_or(|waiting| waiting.turn != Turn::Walk) || self.busy.contains(&folder)
+            {
+                continue;
+            }
+            return self.waiting.remove(&folder).map(|waiting| (folder, waiting.hint));
+        }
+        None
+    }
+}
+
+impl Turn {
+    fn sooner(self, other: Turn) -> Turn {
+        match (self, other) {
+            (Turn::Due(a), Turn::Due(b)) => Turn::Due(a.min(b)),
+            (Turn::Due(at), Turn::Walk) | (Turn::Walk, Turn::Due(at)) => Turn::Due(at),
+            (Turn::Walk, Turn::Walk) => Turn::Walk,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn folder(text: &str) -> Folder {
+        text.parse().expect("a folder")
+    }
+
+    fn now() -> Turn {
+        Turn::Due(Instant::now())
+    }
+
+    fn names(queue: &Queue, n: usize) -> Vec<String> {
+        (0..n).map(|_| queue.pop().expect("a hint").0.to_string()).collect()
+    }
+
+    #[test]
+    fn events_come_first_and_walks_go_deep() {
+        let queue = Queue::default();
+        queue.push(folder("a"), Hint::list(vec![]), Turn::Walk);
+        queue.push(folder("b"), Hint::list(vec![]), Turn::Walk);
+        queue.push(folder("c"), Hint::read(), now());
+        assert_eq!(names(&queue, 3), ["c", "b", "a"]);
+    }
+
+    #[test]
+    fn hints_of_a_folder_become_one() {
+        let queue = Queue::default();
+        queue.push(folder("a"), Hint::list(vec![]), Turn::Walk);
+        queue.push(
+            folder("a"),
+            Hint { attempt: 3, ..Hint::read() },
+            Turn::Due(Instant::now() + Duration::from_secs(3600)),
+        );
+        queue.push(folder("a"), Hint::read(), now());
+        let (_, hint) = queue.pop().expect("a hint");
+        assert!(hint.list && hint.read);
+        assert_eq!(hint.attempt, 0);
+        queue.done(&folder("a"));
+        queue.push(folder("z"), Hint::read(), Turn::Walk);
+        assert_eq!(names(&queue, 1), ["z"]);
+    }
+
+    #[test]
+    fn a_folder_is_worked_on_once_at_a_time() {
+        let queue = Queue::default();
+        queue.push(folder("a"), Hint::read(), now());
+        assert_eq!(names(&queue, 1), ["a"]);
+        queue.push(folder("a"), Hint::read(), now());
+        queue.push(folder("b"), Hint::read(), now());
+        assert_eq!(names(&queue, 1), ["b"]);
+        queue.done(&folder("a"));
+        assert_eq!(names(&queue, 1), ["a"]);
+    }
+
+    #[test]
+    fn a_closed_queue_lets_its_workers_go() {
+        let queue = std::sync::Arc::new(Queue::default());
+        let worker = std::thread::spawn({
+            let queue = queue.clone();
+            move || queue.pop().is_none()
+        });
+        queue.close();
+        assert!(worker.join().expect("a worker"));
+    }
+
+    #[test]
+    fn a_full_queue_says_so() {
+        let queue = Queue::default();
+        for n in 0..=CAPACITY {
+            queue.push(folder(&n.to_string()), Hint::read(), now());
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(queue.hints_lost());
+        assert_eq!(queue.lock().waiting.len(), CAPACITY);
+    }
+}

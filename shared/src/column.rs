@@ -1,0 +1,193 @@
+//! The columns of the dashboard's grid: one for every key that occurs, and the fixed ones.
+
+use crate::label;
+use crate::row::FIXED;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// The columns that the grid shows unless told otherwise, and their widths in pixels.
+const SHOWN: [(&str, u32); 9] = [
+    ("execution_block", 250),
+    ("date_created", 150),
+    ("config.processing_block", 250),
+    ("config.processing_script", 150),
+    ("context.observer", 150),
+    ("context.intent", 150),
+    ("context.notes", 500),
+    ("size", 80),
+    ("status", 80),
+];
+const HIDDEN_WIDTH: u32 = 150;
+
+/// How often a key of rows has a value, and how often that is a number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeyCount {
+    /// Products with a value.
+    pub values: u64,
+    /// Those of them whose value is a number.
+    pub numbers: u64,
+}
+
+/// The keys of rows beside the fixed ones, and what their values are.
+pub type Keys = BTreeMap<String, KeyCount>;
+
+/// What a column's values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum ColumnType {
+    String,
+    Number,
+    Date,
+}
+
+/// A column as the grid takes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are MUI DataGrid's")]
+pub struct Column {
+    pub field: String,
+    pub header_name: String,
+    pub width: u32,
+    pub hide: bool,
+    pub r#type: ColumnType,
+    pub filterable: bool,
+    pub filter_operators: &'static [Operator],
+}
+
+/// An operator that a column can be filtered by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Operator {
+    value: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requires_filter_value: Option<bool>,
+}
+
+const fn with_value(value: &'static str) -> Operator {
+    Operator { value, requires_filter_value: None }
+}
+
+const fn alone(value: &'static str) -> Operator {
+    Operator { value, requires_filter_value: Some(false) }
+}
+
+const EMPTY: Operator = alone("isEmpty");
+const NOT_EMPTY: Operator = alone("isNotEmpty");
+const ANY_OF: Operator = with_value("isAnyOf");
+
+const STRING: &[Operator] = &[
+    with_value("contains"),
+    with_value("doesNotContain"),
+    with_value("equals"),
+    with_value("doesNotEqual"),
+    with_value("startsWith"),
+    with_value("endsWith"),
+    EMPTY,
+    NOT_EMPTY,
+    ANY_OF,
+];
+const NUMBER: &[Operator] = &[
+    with_value("="),
+    with_value("!="),
+    with_value(">"),
+    with_value(">="),
+    with_value("<"),
+    with_value("<="),
+    EMPTY,
+    NOT_EMPTY,
+    ANY_OF,
+];
+const DATE: &[Operator] = &[
+    with_value("is"),
+    with_value("not"),
+    with_value("after"),
+    with_value("onOrAfter"),
+    with_value("before"),
+    with_value("onOrBefore"),
+    EMPTY,
+    NOT_EMPTY,
+];
+
+/// The columns for the keys that occur: those shown first, in their order, then the rest by name.
+pub fn columns(keys: &Keys) -> Vec<Column> {
+    let shown = SHOWN.iter().map(|(key, _)| *key);
+    let fixed = FIXED.into_iter().filter(|key| *key != "id");
+    let mut fields: Vec<&str> = shown.chain(fixed).chain(keys.keys().map(String::as_str)).collect();
+    let mut seen = std::collections::HashSet::new();
+    fields.retain(|field| seen.insert(*field));
+    fields.into_iter().map(|field| column(field, keys.get(field))).collect()
+}
+
+fn column(field: &str, count: Option<&KeyCount>) -> Column {
+    let width = SHOWN.iter().find(|(key, _)| *key == field).map(|(_, width)| *width);
+    let r#type = match (field, count) {
+        ("date_created", _) => ColumnType::Date,
+        ("size", _) => ColumnType::Number,
+        (_, Some(count)) if count.values > 0 && count.numbers == count.values => ColumnType::Number,
+        _ => ColumnType::String,
+    };
+    Column {
+        field: field.to_owned(),
+        header_name: label::label(field),
+        width: width.unwrap_or(HIDDEN_WIDTH),
+        hide: width.is_none(),
+        r#type,
+        filterable: true,
+        filter_operators: match r#type {
+            ColumnType::String => STRING,
+            ColumnType::Number => NUMBER,
+            ColumnType::Date => DATE,
+        },
+    }
+}
+
+/// A label for every column, and under `_tooltip` a sentence for those that are defined.
+pub fn human_readable(keys: &Keys) -> Value {
+    let columns = columns(keys);
+    let mut labels: serde_json::Map<String, Value> =
+        columns.iter().map(|column| (column.field.clone(), json!(column.header_name))).collect();
+    let tooltips: serde_json::Map<String, Value> = columns
+        .iter()
+        .filter_map(|column| Some((column.field.clone(), json!(label::description(&column.field)?))))
+        .collect();
+    labels.insert("_tooltip".to_owned(), Value::Object(tooltips));
+    Value::Object(labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_follow_the_values() {
+        let keys = Keys::from([
+            ("obscore.s_ra".to_owned(), KeyCount { values: 3, numbers: 3 }),
+            ("mixed".to_owned(), KeyCount { values: 3, numbers: 2 }),
+        ]);
+        let columns = columns(&keys);
+        let find = |field: &str| columns.iter().find(|c| c.field == field).expect("a column");
+        assert_eq!(find("obscore.s_ra").r#type, ColumnType::Number);
+        assert_eq!(find("mixed").r#type, ColumnType::String);
+        assert_eq!(find("date_created").r#type, ColumnType::Date);
+        assert!(find("mixed").hide && !find("context.notes").hide);
+        assert_eq!(find("context.notes").width, 500);
+        assert!(columns.iter().all(|c| c.field != "id"));
+        let operators = |field: &str| find(field).filter_operators.iter().map(|o| o.value).collect::<Vec<_>>();
+        assert!(operators("obscore.s_ra").contains(&">=") && operators("date_created").contains(&"onOrBefore"));
+    }
+
+    #[test]
+    fn every_offered_operator_is_understood() {
+        for operator in STRING.iter().chain(NUMBER).chain(DATE) {
+            let value = if DATE.contains(operator) { "2024-01-01" } else { "1" };
+            let item = json!({"field": "date_created", "operator": operator.value, "value": value});
+            let body = json!({"filterModel": {"items": [item]}});
+            // `equals` on a date takes dates only.
+            if operator.value != "equals" {
+                assert!(crate::filter::grid::parse(&body).is_ok(), "{body}");
+            }
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! Configuration: read once, at start, from the environment, and in this file only.
+//!
+//! [`VARIABLES`] is the list that `--help` and the README show. A value that cannot be used is an error that names the
+//! variable, the value and what was expected.
+
+use crate::product::Origin;
+use crate::uid;
+use chrono::format::{Item, StrftimeItems};
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::time::Duration;
+use tracing_subscriber::EnvFilter;
+
+/// A variable, as people are told of it.
+#[derive(Debug)]
+pub struct Variable {
+    /// Its name in the environment.
+    pub name: &'static str,
+    /// What it is when it is not set or empty.
+    pub default: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+const fn variable(name: &'static str, default: &'static str, meaning: &'static str) -> Variable {
+    Variable { name, default, meaning }
+}
+
+/// Everything that can be set.
+pub const VARIABLES: &[Variable] = &[
+    variable("PERSISTENT_STORAGE_PATH", "", "the volume's data product folder, where no PATH is given"),
+    variable("PVCNAME", "", "the volume's name in rows and in /status; the storage path's last component where empty"),
+    variable("METADATA_FILE_NAME", "ska-data-product.yaml", "the file that makes a folder a data product"),
+    variable("INDEXING_PARALLEL_WORKERS", "8", "concurrent readers of the volume; they hide its latency"),
+    variable("INDEXING_BATCH_SIZE", "500", "most files in one write to the store"),
+    variable("INDEXING_TIMEOUT_SECONDS", "21600", "a walk that takes longer stops and keeps what it has"),
+    variable("DPD_PRUNE", "*.ms,*.zarr", "folders not walked into, as patterns of names, with commas"),
+    variable(
+        "DPD_WATCH",
+        "auto",
+        "how changes are noticed: events (inotify), poll (walks only), or auto: poll on network file systems, where events miss what other machines write",
+    ),
+    variable("DPD_RECONCILE_SECONDS", "300", "how often the whole volume is walked, to find what no event told"),
+    variable("API_ROOT_PATH", "", "the prefix that an ingress shows the world"),
+    variable("API_VERBOSE", "false", "debug logging"),
+    variable("RUST_LOG", "", "a log filter, such as info,indexer=debug; wins over API_VERBOSE"),
+    variable("STREAM_CHUNK_SIZE", "65536", "bytes per chunk of a download"),
+    variable("DATE_FORMAT", "%Y-%m-%d", "of the dates in search requests, as strftime"),
+    variable("SKA_DATAPRODUCT_API_POSTGRESQL_QUERY_SIZE_LIMIT", "10000", "most rows that one search returns"),
+    variable("REACT_APP_SKA_DATAPRODUCT_DASHBOARD_URL", "http://localhost", "the dashboard's origin, for CORS"),
+    variable("REACT_APP_SKA_DATAPRODUCT_DASHBOARD_PORT", "8100", "the dashboard's port, for CORS"),
+    variable(
+        "SKA_DATAPRODUCT_API_VERSION",
+        "",
+        "what /status says is the API's version; the program's own where empty",
+    ),
+];
+
+/// Why the process cannot start: a variable that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name}: '{value}' cannot be used; expected {expected}")]
+pub struct BadVariable {
+    name: &'static str,
+    value: String,
+    expected: String,
+}
+
+/// The environment's variables.
+#[derive(Debug, Default)]
+pub struct Variables(HashMap<String, OsString>);
+
+impl Variables {
+    /// Those of this process.
+    #[expect(clippy::disallowed_methods, reason = "this is the environment's home")]
+    pub fn of_process() -> Variables {
+        Variables(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect())
+    }
+
+    /// The text of a variable that [`VARIABLES`] lists, or its default.
+    fn text(&self, name: &'static str) -> Result<String, BadVariable> {
+        let default = VARIABLES.iter().find(|variable| variable.name == name).map_or("", |variable| variable.default);
+        match self.0.get(name) {
+            None => Ok(default.to_owned()),
+            Some(value) if value.is_empty() => Ok(default.to_owned()),
+            Some(value) => value.to_str().map(str::to_owned).ok_or_else(|| BadVariable {
+                name,
+                value: value.to_string_lossy().into_owned(),
+                expected: "UTF-8".to_owned(),
+            }),
+        }
+    }
+
+    /// The value that `read` makes of a variable's text.
+    fn value<T>(&self, name: &'static str, expected: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, BadVariable> {
+        let value = self.text(name)?;
+        read(value.trim()).ok_or_else(|| BadVariable { name, value, expected: expected.to_owned() })
+    }
+
+    /// A whole number within `range`.
+    fn number(&self, name: &'static str, range: std::ops::RangeInclusive<u64>) -> Result<u64, BadVariable> {
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        self.value(name, &expected, |text| text.parse().ok().filter(|n| range.contains(n)))
+    }
+
+    fn count(&self, name: &'static str, range: std::ops::RangeInclusive<u64>) -> Result<usize, BadVariable> {
+        self.number(name, range).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+    }
+
+    /// Whether a PostgreSQL is configured, which the standalone program does not use.
+    pub fn name_postgresql(&self) -> bool {
+        ["SKA_DATAPRODUCT_API_POSTGRESQL_HOST", "DATABASE_URL"]
+            .iter()
+            .any(|name| self.0.get(*name).is_some_and(|value| !value.is_empty()))
+    }
+}
+
+impl<const N: usize> From<[(&str, &str); N]> for Variables {
+    fn from(pairs: [(&str, &str); N]) -> Variables {
+        Variables(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect())
+    }
+}
+
+/// All that a process is told.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the types say it")]
+pub struct Settings {
+    pub volume: VolumeSettings,
+    pub indexing: IndexingSettings,
+    pub api: ApiSettings,
+}
+
+/// Which volume, and what on it is a product.
+#[derive(Debug, Clone)]
+pub struct VolumeSettings {
+    /// The storage path as it is opened.
+    pub path: String,
+    /// What uids and rows say of it.
+    pub origin: Origin,
+    /// Names of folders that are not walked into.
+    pub prune: GlobSet,
+}
+
+/// How changes on the volume are noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum WatchMode {
+    Events,
+    Poll,
+    Auto,
+}
+
+/// How indexing goes about it.
+#[derive(Debug, Clone)]
+pub struct IndexingSettings {
+    /// Concurrent readers.
+    pub workers: usize,
+    /// Most changes in one write to the store.
+    pub batch: usize,
+    /// How long a walk may take.
+    pub timeout: Duration,
+    /// How changes are noticed.
+    pub watch: WatchMode,
+    /// How often everything is walked.
+    pub reconcile: Duration,
+}
+
+/// How the API answers.
+#[derive(Debug, Clone)]
+pub struct ApiSettings {
+    /// The prefix that an ingress shows: empty, or `/` and names without a trailing `/`.
+    pub root_path: String,
+    /// Bytes per chunk of a download.
+    pub chunk: usize,
+    /// `strftime` format of dates in searches.
+    pub date_format: String,
+    /// Most rows of one search.
+    pub query_limit: usize,
+    /// Origins that browsers may call from.
+    pub origins: Vec<String>,
+    /// What `/status` says; `None`: the program's own version.
+    pub version: Option<String>,
+}
+
+impl Settings {
+    /// Reads all of it. `path` is the storage path where it was given otherwise than by the environment.
+    ///
+    /// # Errors
+    /// The first variable that cannot be used.
+    pub fn read(variables: &Variables, path: Option<String>) -> Result<Settings, BadVariable> {
+        Ok(Settings {
+            volume: VolumeSettings::read(variables, path)?,
+            indexing: IndexingSettings::read(variables)?,
+            api: ApiSettings::read(variables)?,
+        })
+    }
+}
+
+impl VolumeSettings {
+    fn read(variables: &Variables, path: Option<String>) -> Result<VolumeSettings, BadVariable> {
+        let path = match path {
+            Some(path) => path,
+            None => variables.value("PERSISTENT_STORAGE_PATH", "the volume's folder (or give PATH)", |text| {
+                (!text.is_empty()).then(|| text.to_owned())
+            })?,
+        };
+        let storage_path = uid::normalise(&path);
+        let last = storage_path.rsplit('/').next().unwrap_or_default().to_owned();
+        let name = variables
+            .value("PVCNAME", "a name", |text| Some(if text.is_empty() { last.clone() } else { text.to_owned() }))?;
+        let metadata_file = variables.value("METADATA_FILE_NAME", "a file's name, without '/'", |text| {
+            (!text.contains('/') && text != "." && text != "..").then(|| text.to_owned())
+        })?;
+        let prune = variables.value("DPD_PRUNE", "patterns of folder names with commas, such as *.ms,*.zarr", globs)?;
+        let name = if name.is_empty() { "volume".to_owned() } else { name };
+        Ok(VolumeSettings { path, origin: Origin { storage_path, name, metadata_file }, prune })
+    }
+}
+
+fn globs(text: &str) -> Option<GlobSet> {
+    let mut set = GlobSetBuilder::new();
+    for pattern in text.split(',').map(str::trim).filter(|pattern| !pattern.is_empty()) {
+        set.add(Glob::new(pattern).ok()?);
+    }
+    set.build().ok()
+}
+
+impl IndexingSettings {
+    fn read(variables: &Variables) -> Result<IndexingSettings, BadVariable> {
+        let seconds = |name| variables.number(name, 1..=31_536_000).map(Duration::from_secs);
+        Ok(IndexingSettings {
+            workers: variables.count("INDEXING_PARALLEL_WORKERS", 1..=1024)?,
+            batch: variables.count("INDEXING_BATCH_SIZE", 1..=10_000)?,
+            timeout: seconds("INDEXING_TIMEOUT_SECONDS")?,
+            reconcile: seconds("DPD_RECONCILE_SECONDS")?,
+            watch: variables.value("DPD_WATCH", "events, poll or auto", |text| match text {
+                "events" => Some(WatchMode::Events),
+                "poll" => Some(WatchMode::Poll),
+                "auto" => Some(WatchMode::Auto),
+                _ => None,
+            })?,
+        })
+    }
+}
+
+impl ApiSettings {
+    fn read(variables: &Variables) -> Result<ApiSettings, BadVariable> {
+        let some = |text: &str| Some(text.to_owned());
+        let root_path = variables.value("API_ROOT_PATH", "a path such as /dataproducts", |text| {
+            let path = text.trim_matches('/');
+            let fits = path.bytes().all(|b| b.is_ascii_graphic() && !b"?#%\"\\".contains(&b));
+            fits.then(|| if path.is_empty() { String::new() } else { format!("/{path}") })
+        })?;
+        let origin = variables.value("REACT_APP_SKA_DATAPRODUCT_DASHBOARD_URL", "an http or https URL", |text| {
+            let url = text.trim_end_matches('/');
+            let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
+            (!host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && b != b'/')).then(|| url.to_owned())
+        })?;
+        let port = variables.number("REACT_APP_SKA_DATAPRODUCT_DASHBOARD_PORT", 1..=65535)?;
+        let version = variables.value("SKA_DATAPRODUCT_API_VERSION", "a version", some)?;
+        Ok(ApiSettings {
+            root_path,
+            chunk: variables.count("STREAM_CHUNK_SIZE", 512..=16 * 1024 * 1024)?,
+            date_format: variables.value(
+                "DATE_FORMAT",
+                "a strftime format that names year, month and day",
+                |text| names_a_day(text).then(|| text.to_owned()),
+            )?,
+            query_limit: variables.count("SKA_DATAPRODUCT_API_POSTGRESQL_QUERY_SIZE_LIMIT", 1..=10_000_000)?,
+            origins: vec![format!("{origin}:{port}"), origin],
+            version: (!version.is_empty()).then_some(version),
+        })
+    }
+}
+
+/// Whether a date written in this format can be read back.
+fn names_a_day(format: &str) -> bool {
+    let day = chrono::NaiveDate::default();
+    let understood = StrftimeItems::new(format).all(|item| !matches!(item, Item::Error));
+    let mut written = String::new();
+    understood
+        && std::fmt::Write::write_fmt(&mut written, format_args!("{}", day.format(format))).is_ok()
+        && chrono::NaiveDate::parse_from_str(&written, format) == Ok(day)
+}
+
+/// How much is logged.
+#[derive(Debug)]
+pub struct Logging {
+    filter: String,
+}
+
+impl Logging {
+    /// Reads `RUST_LOG` and `API_VERBOSE`.
+    ///
+    /// # Errors
+    /// The one that cannot be used.
+    pub fn read(variables: &Variables) -> Result<Logging, BadVariable> {
+        let verbose = variables.value("API_VERBOSE", "true or false", boolean)?;
+        let filter = variables.value("RUST_LOG", "a log filter, such as info,indexer=debug", |text| {
+            EnvFilter::builder().parse(text).is_ok().then(|| text.to_owned())
+        })?;
+        let default = if verbose { "info,shared=debug,indexer=debug,api=debug,dpd=debug" } else { "info" };
+        Ok(Logging { filter: if filter.is_empty() { default.to_owned() } else { filter } })
+    }
+
+    pub(crate) fn filter(&self) -> EnvFilter {
+        EnvFilter::builder().parse_lossy(&self.filter)
+    }
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<const N: usize>(pairs: [(&str, &str); N]) -> Result<Settings, BadVariable> {
+        Settings::read(&pairs.into(), Some("/data/product/".to_owned()))
+    }
+
+    #[test]
+    fn defaults_are_usable() {
+        let settings = read([]).expect("defaults");
+        assert_eq!(settings.volume.origin.name, "product");
+        assert_eq!(settings.volume.origin.storage_path, "/data/product");
+        assert_eq!(settings.indexing.workers, 8);
+        assert_eq!(settings.api.origins, ["http://localhost:8100", "http://localhost"]);
+        assert!(settings.volume.prune.is_match("vis.ms") && !settings.volume.prune.is_match("vis.msx"));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        for (name, value) in [
+            ("INDEXING_PARALLEL_WORKERS", "0"),
+            ("INDEXING_PARALLEL_WORKERS", "many"),
+            ("INDEXING_TIMEOUT_SECONDS", "-1"),
+            ("DPD_WATCH", "sometimes"),
+            ("DPD_PRUNE", "a["),
+            ("STREAM_CHUNK_SIZE", "0"),
+            ("DATE_FORMAT", "%Y"),
+            ("DATE_FORMAT", "%Q"),
+            ("METADATA_FILE_NAME", "a/b"),
+            ("API_ROOT_PATH", "a b"),
+            ("REACT_APP_SKA_DATAPRODUCT_DASHBOARD_URL", "localhost"),
+            ("REACT_APP_SKA_DATAPRODUCT_DASHBOARD_PORT", "0"),
+        ] {
+            let error = read([(name, value)]).expect_err(name).to_string();
+            assert!(error.contains(name) && error.contains(value) && error.contains("expected"), "{error}");
+        }
+        assert!(Settings::read(&Variables::default(), None).is_err());
+        assert!(Logging::read(&[("API_VERBOSE", "perhaps")].into()).is_err());
+        assert!(Logging::read(&[("RUST_LOG", "a=b=c")].into()).is_err());
+    }
+
+    #[test]
+    fn false_is_false() {
+        for (text, expected) in [("false", false), ("False", false), ("0", false), ("true", true), ("TRUE", true)] {
+            assert_eq!(boolean(text), Some(expected));
+        }
+    }
+}

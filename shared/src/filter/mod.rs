@@ -1,0 +1,261 @@
+//! What a search asks: one data type, whoever sent it and whichever store executes it.
+//!
+//! [`grid`] reads a filter from the dashboard's grid, [`pairs`] from the `key:value` pairs of a search;
+//! [`Filter::matches`] says what it means. A store that executes filters in another way must give the same answers.
+//!
+//! The meaning, in one place: a [`Key`] picks some of a product's [`leaves`](crate::row::leaves), and a [`Test`] holds
+//! when it holds for **any** of them. The negative operators (`doesNotContain`, `!=`, `not` …) are the negation of
+//! the positive, so that they hold where a key has no value. Text compares without regard to case.
+
+pub mod grid;
+pub mod pairs;
+
+use crate::date;
+use crate::row::Leaf;
+use chrono::NaiveDate;
+use serde_json::Value;
+use std::borrow::Cow;
+
+/// A search's condition.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Filter {
+    /// Every one of these; true when empty.
+    And(Vec<Filter>),
+    /// At least one of these; false when empty.
+    Or(Vec<Filter>),
+    /// The contrary.
+    Not(Box<Filter>),
+    /// Any leaf that the key picks passes the test.
+    Any(Key, Test),
+}
+
+/// Which leaves are tested.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Key {
+    /// Those of this dotted path, and those below it.
+    Path(String),
+    /// Those whose path is this, ends in it, or has it on the way: `processing_block` is also
+    /// `config.processing_block`.
+    Ending(String),
+    /// All of them.
+    Every,
+}
+
+/// What is asked of a leaf.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Test {
+    /// It has a value at all.
+    Present,
+    /// Its text contains this.
+    Contains(Text),
+    /// Its text begins with this.
+    StartsWith(Text),
+    /// Its text ends in this.
+    EndsWith(Text),
+    /// It is this: as a number where both are numbers, else as text.
+    Equals(Text),
+    /// It is one of these, each as in `Equals`.
+    AnyOf(Vec<Text>),
+    /// It is a number that stands so to this one.
+    Number(Comparison, f64),
+    /// It is a date that stands so to this one.
+    Date(Comparison, NaiveDate),
+}
+
+/// How two values compare: the leaf on the left, the filter's value on the right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Comparison {
+    Equal,
+    Greater,
+    GreaterOrEqual,
+    Less,
+    LessOrEqual,
+}
+
+impl Comparison {
+    fn holds<T: PartialOrd>(self, left: &T, right: &T) -> bool {
+        match self {
+            Comparison::Equal => left == right,
+            Comparison::Greater => left > right,
+            Comparison::GreaterOrEqual => left >= right,
+            Comparison::Less => left < right,
+            Comparison::LessOrEqual => left <= right,
+        }
+    }
+}
+
+/// A text to look for, and what it is as a number.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Text {
+    lower: String,
+    number: Option<f64>,
+}
+
+impl Text {
+    /// The text as written by a client.
+    pub fn new(text: &str) -> Text {
+        Text { lower: text.to_lowercase(), number: parse_number(text) }
+    }
+
+    /// The text in lower case.
+    pub fn lower(&self) -> &str {
+        &self.lower
+    }
+
+    fn is_of(&self, leaf: &Value) -> bool {
+        match (leaf.as_f64(), self.number) {
+            (Some(leaf), Some(number)) => leaf == number,
+            _ => lower_text(leaf) == self.lower,
+        }
+    }
+}
+
+/// A number as clients write it. Not what only Rust would read as one (`inf`, `nan`).
+fn parse_number(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let plausible =
+        text.bytes().any(|b| b.is_ascii_digit()) && !text.bytes().any(|b| matches!(b, b'n' | b'N' | b'i' | b'I'));
+    if plausible { text.parse().ok().filter(|n: &f64| n.is_finite()) } else { None }
+}
+
+/// A leaf's text in lower case: strings as they are, numbers and booleans as JSON writes them.
+pub fn lower_text(leaf: &Value) -> Cow<'_, str> {
+    match leaf {
+        Value::String(text) if text.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) => Cow::Borrowed(text),
+        Value::String(text) => Cow::Owned(text.to_lowercase()),
+        Value::Bool(true) => Cow::Borrowed("true"),
+        Value::Bool(false) => Cow::Borrowed("false"),
+        other => Cow::Owned(other.to_string()),
+    }
+}
+
+impl Key {
+    /// Whether this key picks the leaves of `path`.
+    pub fn picks(&self, path: &str) -> bool {
+        match self {
+            Key::Every => true,
+            Key::Path(key) => path.strip_prefix(key.as_str()).is_some_and(ends_name),
+            Key::Ending(key) => path.match_indices(key.as_str()).any(|(at, found)| {
+                (at == 0 || path.as_bytes()[at - 1] == b'.') && ends_name(&path[at + found.len()..])
+            }),
+        }
+    }
+}
+
+/// Whether what follows in a path begins a new name or nothing at all.
+fn ends_name(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with('.')
+}
+
+impl Test {
+    /// Whether a leaf's value passes.
+    pub fn holds(&self, leaf: &Value) -> bool {
+        match self {
+            Test::Present => true,
+            Test::Contains(text) => lower_text(leaf).contains(text.lower()),
+            Test::StartsWith(text) => lower_text(leaf).starts_with(text.lower()),
+            Test::EndsWith(text) => lower_text(leaf).ends_with(text.lower()),
+            Test::Equals(text) => text.is_of(leaf),
+            Test::AnyOf(texts) => texts.iter().any(|text| text.is_of(leaf)),
+            Test::Number(comparison, number) => leaf.as_f64().is_some_and(|leaf| comparison.holds(&leaf, number)),
+            Test::Date(comparison, day) => {
+                leaf.as_str().and_then(date::parse).is_some_and(|leaf| comparison.holds(&leaf, day))
+            }
+        }
+    }
+}
+
+impl Filter {
+    /// The filter that everything passes.
+    pub fn everything() -> Filter {
+        Filter::And(Vec::new())
+    }
+
+    /// Whether a product with these leaves passes.
+    pub fn matches<K: AsRef<str>>(&self, leaves: &[Leaf<K>]) -> bool {
+        match self {
+            Filter::And(all) => all.iter().all(|filter| filter.matches(leaves)),
+            Filter::Or(any) => any.iter().any(|filter| filter.matches(leaves)),
+            Filter::Not(filter) => !filter.matches(leaves),
+            Filter::Any(key, test) => leaves.iter().any(|leaf| key.picks(leaf.key.as_ref()) && test.holds(&leaf.value)),
+        }
+    }
+
+    pub(crate) fn not(self) -> Filter {
+        Filter::Not(Box::new(self))
+    }
+}
+
+/// Why a search cannot be understood; for the client to read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadSearch(pub String);
+
+impl BadSearch {
+    pub(crate) fn new(message: impl Into<String>) -> BadSearch {
+        BadSearch(message.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn leaf(key: &str, value: Value) -> Leaf {
+        Leaf { key: key.to_owned(), value }
+    }
+
+    #[test]
+    fn keys_pick_by_whole_names() {
+        let path = Key::Path("config.image".into());
+        assert!(path.picks("config.image") && path.picks("config.image.tag"));
+        assert!(!path.picks("config.images") && !path.picks("x.config.image"));
+        let ending = Key::Ending("image".into());
+        assert!(ending.picks("image") && ending.picks("config.image") && ending.picks("config.image.tag"));
+        assert!(!ending.picks("config.images") && !ending.picks("config.myimage"));
+        assert!(Key::Ending("crc".into()).picks("files.crc"));
+        assert!(Key::Every.picks("anything"));
+    }
+
+    #[test]
+    fn text_ignores_case_and_has_no_wildcards() {
+        assert!(Test::Contains(Text::new("VIS")).holds(&json!("my-vis-Receive")));
+        assert!(!Test::Contains(Text::new("%")).holds(&json!("abc")));
+        assert!(!Test::Contains(Text::new("a_c")).holds(&json!("abc")));
+        assert!(Test::Contains(Text::new("ÄÖ")).holds(&json!("xäöy")));
+        assert!(Test::StartsWith(Text::new("TR")).holds(&json!(true)));
+        assert!(Test::EndsWith(Text::new("0")).holds(&json!(10)));
+    }
+
+    #[test]
+    fn equality_is_of_numbers_where_both_are() {
+        assert!(Test::Equals(Text::new("4.0")).holds(&json!(4)));
+        assert!(!Test::Equals(Text::new("4.0")).holds(&json!("4")));
+        assert!(Test::Equals(Text::new("ABC")).holds(&json!("abc")));
+        assert!(Test::Equals(Text::new("false")).holds(&json!(false)));
+        assert!(!Test::Equals(Text::new("inf")).holds(&json!(1e300)));
+    }
+
+    #[test]
+    fn a_test_holds_for_any_leaf_and_its_negation_for_none() {
+        let leaves = [leaf("files.crc", json!("aa")), leaf("files.crc", json!("bb"))];
+        let has = |text: &str| Filter::Any(Key::Path("files.crc".into()), Test::Equals(Text::new(text)));
+        assert!(has("aa").matches(&leaves) && has("BB").matches(&leaves));
+        assert!(!has("aa").not().matches(&leaves) && has("cc").not().matches(&leaves));
+        let absent = Filter::Any(Key::Path("other".into()), Test::Present);
+        assert!(!absent.matches(&leaves) && absent.not().matches(&leaves));
+        assert!(Filter::everything().matches(&leaves) && !Filter::Or(vec![]).matches(&leaves));
+    }
+
+    #[test]
+    fn dates_and_numbers_compare_by_kind() {
+        let day = date::parse("2023-10-31").expect("a date");
+        assert!(Test::Date(Comparison::GreaterOrEqual, day).holds(&json!("2023-10-31T10:00:00Z")));
+        assert!(!Test::Date(Comparison::Greater, day).holds(&json!("2023-10-31")));
+        assert!(!Test::Date(Comparison::Less, day).holds(&json!("no date")));
+        assert!(Test::Number(Comparison::Less, 1.5).holds(&json!(1)));
+        assert!(!Test::Number(Comparison::Less, 1.5).holds(&json!("1")));
+    }
+}

@@ -1,0 +1,187 @@
+//! What a data product is: metadata with an execution block, and what follows from it.
+
+use crate::access::Access;
+use crate::folder::Folder;
+use crate::yaml::{self, YamlError};
+use crate::{date, uid};
+use chrono::NaiveDate;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+/// What stands in a row's `dataproduct_file` and `metadata_file` when nothing on the volume stands behind it. The
+/// dashboard disables its download button on exactly this.
+pub const NO_FILE: &str = "None";
+
+/// A product, as stores hold it and searches find it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Product {
+    /// Its name for ever; see [`uid`](mod@crate::uid).
+    pub uid: Uuid,
+    /// The execution block that made it.
+    pub execution_block: String,
+    /// The date in the execution block's id.
+    pub date_created: NaiveDate,
+    /// Its folder on the volume; `None` where nothing on the volume stands behind it.
+    pub folder: Option<Folder>,
+    /// The name of its metadata file, where it has a folder.
+    pub metadata_file: Option<String>,
+    /// The store that it belongs to, as rows name it: the volume's name.
+    pub store_name: String,
+    /// What the states of its files come to: `failure`, `working` or `done`.
+    pub status: Option<&'static str>,
+    /// Who may see it.
+    pub access: Access,
+    /// The metadata as written, nested.
+    pub metadata: Map<String, Value>,
+}
+
+/// Why metadata makes no product.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadMetadata {
+    /// It is no YAML.
+    #[error("{0}")]
+    Yaml(#[from] YamlError),
+    /// It is no map at its top.
+    #[error("the metadata must be a map, but it is {0}")]
+    NotAMap(&'static str),
+    /// It names no execution block.
+    #[error("'execution_block' must be a non-empty string, but it is {0}")]
+    ExecutionBlock(&'static str),
+}
+
+/// Where the volume's products come from: what their uids and rows say beside the metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The storage path as configured, normalised by [`uid::normalise`].
+    pub storage_path: String,
+    /// The volume's name, which is its store's.
+    pub name: String,
+    /// What a metadata file is called.
+    pub metadata_file: String,
+}
+
+impl Product {
+    /// The product whose metadata file, found in `folder`, holds `bytes`.
+    ///
+    /// # Errors
+    /// Where the bytes are no YAML, no map, or name no execution block.
+    pub fn from_file(bytes: &[u8], origin: &Origin, folder: &Folder) -> Result<Product, BadMetadata> {
+        let mut product = Product::from_metadata(yaml::parse(bytes)?, &origin.name)?;
+        product.uid = uid::on_volume(&product.execution_block, &origin.storage_path, folder);
+        product.folder = Some(folder.clone());
+        product.metadata_file = Some(origin.metadata_file.clone());
+        Ok(product)
+    }
+
+    /// The product of metadata that was ingested, with nothing on the volume behind it.
+    ///
+    /// # Errors
+    /// Where it is no map or names no execution block.
+    pub fn from_metadata(metadata: Value, store_name: &str) -> Result<Product, BadMetadata> {
+        let execution_block = match metadata.as_object().map(|map| map.get("execution_block")) {
+            None => return Err(BadMetadata::NotAMap(kind(&metadata))),
+            Some(Some(Value::String(id))) if !id.is_empty() => id.clone(),
+            Some(None) => return Err(BadMetadata::ExecutionBlock("missing")),
+            Some(Some(Value::String(_))) => return Err(BadMetadata::ExecutionBlock("empty")),
+            Some(Some(other)) => return Err(BadMetadata::ExecutionBlock(kind(other))),
+        };
+        let access = Access::of(&metadata);
+        let status = status(&metadata);
+        let Value::Object(metadata) = metadata else { return Err(BadMetadata::NotAMap("no map")) };
+        Ok(Product {
+            uid: uid::ingested(&execution_block),
+            date_created: date::of_execution_block(&execution_block),
+            execution_block,
+            folder: None,
+            metadata_file: None,
+            store_name: store_name.to_owned(),
+            status,
+            access,
+            metadata,
+        })
+    }
+
+    /// The folder as rows show it, [`NO_FILE`] where there is none.
+    pub fn dataproduct_file(&self) -> &str {
+        self.folder.as_ref().map_or(NO_FILE, Folder::as_path)
+    }
+
+    /// The metadata file's path below the storage path as rows show it, [`NO_FILE`] where there is none.
+    pub fn metadata_path(&self) -> String {
+        match (&self.folder, &self.metadata_file) {
+            (Some(folder), Some(file)) => folder.join(file).to_string(),
+            _ => NO_FILE.to_owned(),
+        }
+    }
+}
+
+/// What a value is, for a message.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+    }
+}
+
+/// `failure` if any file failed, else `working` if any is, else `done` if there are files, else nothing.
+fn status(metadata: &Value) -> Option<&'static str> {
+    let files = metadata.get("files")?.as_array()?;
+    let any = |state: &str| files.iter().any(|file| file.get("status").and_then(Value::as_str) == Some(state));
+    match () {
+        () if any("failure") => Some("failure"),
+        () if any("working") => Some("working"),
+        () if !files.is_empty() => Some("done"),
+        () => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn status_follows_the_files() {
+        let of = |states: &[&str]| {
+            let files: Vec<_> = states.iter().map(|s| json!({"status": s})).collect();
+            status(&json!({ "files": files }))
+        };
+        assert_eq!(of(&["done", "failure", "working"]), Some("failure"));
+        assert_eq!(of(&["done", "working"]), Some("working"));
+        assert_eq!(of(&["done", "finished"]), Some("done"));
+        assert_eq!(of(&[]), None);
+        assert_eq!(status(&json!({})), None);
+        assert_eq!(status(&json!({"files": "none"})), None);
+    }
+
+    #[test]
+    fn an_execution_block_is_needed() {
+        for metadata in [
+            json!({}),
+            json!({"execution_block": null}),
+            json!({"execution_block": 5}),
+            json!({"execution_block": ["eb"]}),
+            json!({"execution_block": ""}),
+            json!([]),
+            json!("eb"),
+            json!(null),
+        ] {
+            assert!(Product::from_metadata(metadata.clone(), "v").is_err(), "{metadata}");
+        }
+    }
+
+    #[test]
+    fn a_file_makes_a_product() {
+        let origin = Origin { storage_path: "/data".into(), name: "vol".into(), metadata_file: "m.yaml".into() };
+        let folder = "a/b".parse().expect("a folder");
+        let product = Product::from_file(b"execution_block: eb-x-20240102-1", &origin, &folder).expect("a product");
+        assert_eq!(product.uid, uid::on_volume("eb-x-20240102-1", "/data", &folder));
+        assert_eq!(product.metadata_path(), "a/b/m.yaml");
+        assert_eq!(product.dataproduct_file(), "a/b");
+        assert_eq!(date::format(product.date_created), "2024-01-02");
+    }
+}

@@ -1,0 +1,151 @@
+//! How indexing stands: what the indexer publishes in the store and `/status` answers.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use std::time::Duration;
+
+/// Where a walk of the whole volume stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Step {
+    /// None has begun.
+    #[default]
+    Idle,
+    /// One is about to begin.
+    Starting,
+    /// Folders are read; no product has turned up yet.
+    Scanning,
+    /// Folders and metadata files are read.
+    ScanningAndIngesting {
+        /// Metadata files that turned up.
+        found: u64,
+        /// Those that were dealt with.
+        ingested: u64,
+    },
+    /// All folders are read, and these many metadata files are left.
+    IngestingRemaining(u64),
+    /// The last walk ended well.
+    Completed,
+    /// The last walk ran out of time and kept what it had.
+    TimedOut,
+    /// The last walk could not be trusted and removed nothing.
+    Error,
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Step::Idle => f.write_str("idle"),
+            Step::Starting => f.write_str("starting"),
+            Step::Scanning => f.write_str("scanning_filesystem"),
+            Step::ScanningAndIngesting { found, ingested } => {
+                write!(f, "scanning_and_ingesting ({found} found, {ingested} ingested)")
+            }
+            Step::IngestingRemaining(files) => write!(f, "ingesting_remaining ({files} files)"),
+            Step::Completed => f.write_str("completed"),
+            Step::TimedOut => f.write_str("timeout_partial_completion"),
+            Step::Error => f.write_str("error"),
+        }
+    }
+}
+
+/// Counts of the walk that runs, or of the last one. Files are metadata files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the fields are the contract's")]
+pub struct Progress {
+    pub files_processed: u64,
+    pub total_files: u64,
+    pub files_added: u64,
+    pub files_updated: u64,
+    pub files_skipped: u64,
+    #[serde(serialize_with = "as_text")]
+    pub indexing_step: Step,
+}
+
+fn as_text<S: serde::Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+/// The last walk of the whole volume that ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct LastRun {
+    /// Whether it ran out of time.
+    pub timed_out: bool,
+    /// Folders that it read.
+    pub work_units: u64,
+    /// Metadata files that it read.
+    pub files_ingested: u64,
+}
+
+/// How changes on the volume are noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Watch {
+    /// `events`: the kernel tells; `poll`: only walks find out.
+    pub mode: &'static str,
+    /// Folders whose changes the kernel tells.
+    pub folders_watched: u64,
+    /// Folders whose changes only the interval walk finds.
+    pub folders_polled: u64,
+    /// How often everything is walked.
+    pub reconcile_seconds: u64,
+}
+
+/// All that the indexer publishes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Indexing {
+    /// Whether a walk of the whole volume that somebody waits for is running: the one at start, or one asked for.
+    pub in_progress: bool,
+    /// Its counts, or the last one's.
+    pub progress: Progress,
+    /// The last one that ended.
+    pub last_run: LastRun,
+    /// How long that took.
+    pub last_duration: Option<Duration>,
+    /// When it ended.
+    pub ended: Option<DateTime<Utc>>,
+    /// Why the volume cannot be read, where it cannot.
+    pub volume_error: Option<String>,
+    /// How changes are noticed; `None` before the first walk.
+    pub watch: Option<Watch>,
+}
+
+/// A metadata file that does not read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failing {
+    /// The file, below the storage path.
+    pub path: String,
+    /// Why, with line and column where it is no YAML.
+    pub error: String,
+    /// Since when.
+    #[serde(serialize_with = "as_time")]
+    pub since: DateTime<Utc>,
+}
+
+fn as_time<S: serde::Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time_text(*time))
+}
+
+/// A duration as `/status` writes it: `H:MM:SS.ffffff`.
+pub fn duration_text(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    format!("{}:{:02}:{:02}.{:06}", seconds / 3600, seconds / 60 % 60, seconds % 60, duration.subsec_micros())
+}
+
+/// A time as `/status` writes it: RFC 3339 in UTC with its offset and microseconds.
+pub fn time_text(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(chrono::SecondsFormat::Micros, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_durations_are_written_as_the_contract_says() {
+        assert_eq!(duration_text(Duration::from_micros(2_698_406_910)), "0:44:58.406910");
+        assert_eq!(time_text(DateTime::UNIX_EPOCH), "1970-01-01T00:00:00.000000+00:00");
+        assert_eq!(
+            Step::ScanningAndIngesting { found: 3, ingested: 1 }.to_string(),
+            "scanning_and_ingesting (3 found, 1 ingested)"
+        );
+    }
+}

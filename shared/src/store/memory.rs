@@ -1,0 +1,390 @@
+//! The index in the memory of one process.
+//!
+//! Products stand in a persistent ordered map, newest first: a search takes a snapshot of it, which costs nothing, and
+//! then neither waits for writers nor holds them up.
+
+use super::{Change, Hit, Hits, Known, Lookup, Outcome, Reindex, Result, Store, StoreError, Summary};
+use crate::access::{Access, Viewer};
+use crate::clock;
+use crate::column::{KeyCount, Keys};
+use crate::folder::Folder;
+use crate::product::Product;
+use crate::query::Query;
+use crate::row::{self, FIXED, Leaf};
+use crate::status::{Failing, Indexing};
+use crate::volume::{Digest, Found, Stamp};
+use async_trait::async_trait;
+use chrono::{DateTime, NaiveDate, Utc};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// The default order: newest first, then by uid.
+type Rank = (Reverse<NaiveDate>, Uuid);
+
+#[derive(Debug)]
+struct Entry {
+    hit: Hit,
+    leaves: Vec<Leaf<Arc<str>>>,
+}
+
+/// A metadata file that is known of.
+#[derive(Debug, Default)]
+struct KnownFile {
+    stamp: Option<Stamp>,
+    /// The bytes that the product below was made from.
+    digest: Option<Digest>,
+    uid: Option<Uuid>,
+    failing: Option<Failing>,
+}
+
+/// What is counted for the products of one access rule.
+#[derive(Debug, Default)]
+struct Counts {
+    products: u64,
+    on_volume: u64,
+    keys: HashMap<Arc<str>, KeyCount>,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    products: imbl::OrdMap<Rank, Arc<Entry>>,
+    dates: HashMap<Uuid, NaiveDate>,
+    blocks: HashMap<String, BTreeSet<Uuid>>,
+    files: BTreeMap<Folder, KnownFile>,
+    failing: BTreeSet<Folder>,
+    counts: BTreeMap<Access, Counts>,
+    names: HashSet<Arc<str>>,
+    last_id: u64,
+    updated: DateTime<Utc>,
+    indexing: Indexing,
+    indexer: bool,
+    reindex_waits: bool,
+}
+
+/// A [`Store`] in memory. It keeps no annotations.
+#[derive(Debug)]
+pub struct MemoryStore {
+    index: RwLock<Index>,
+    reindex: Notify,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        let index = Index { updated: clock::now(), ..Index::default() };
+        MemoryStore { index: RwLock::new(index), reindex: Notify::new() }
+    }
+}
+
+impl MemoryStore {
+    // A panic while the lock was held would be a defect; the data behind it are still the best there are.
+    fn read(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn search(&self, query: Query, viewer: &Viewer) -> Result<Hits> {
+        let products = self.read().products.clone();
+        let viewer = viewer.clone();
+        tokio::task::spawn_blocking(move || execute(&products, &query, &viewer))
+            .await
+            .map_err(|error| StoreError::Unavailable(format!("the search was interrupted: {error}")))
+    }
+
+    async fn product(&self, uid: Uuid, viewer: &Viewer) -> Result<Lookup> {
+        Ok(match self.read().entry(uid) {
+            None => Lookup::Unknown,
+            Some(entry) if viewer.may_see(&entry.hit.product.access) => Lookup::Found(entry.hit.clone()),
+            Some(_) => Lookup::Forbidden,
+        })
+    }
+
+    async fn products_of(&self, execution_block: &str, viewer: &Viewer) -> Result<Vec<Hit>> {
+        let index = self.read();
+        let uids = index.blocks.get(execution_block).into_iter().flatten();
+        let mut hits: Vec<Hit> = uids
+            .filter_map(|uid| index.entry(*uid))
+            .filter(|entry| viewer.may_see(&entry.hit.product.access))
+            .map(|entry| entry.hit.clone())
+            .collect();
+        hits.sort_by_cached_key(|hit| {
+            let folder = hit.product.folder.clone();
+            (folder.is_none(), folder.as_ref().map(Folder::depth), folder)
+        });
+        Ok(hits)
+    }
+
+    async fn hidden_below(&self, folder: &Folder, viewer: &Viewer) -> Result<Vec<Folder>> {
+        let index = self.read();
+        let hidden = index.files_below(folder).filter(|(_, file)| {
+            let entry = file.uid.and_then(|uid| index.entry(uid));
+            entry.is_some_and(|entry| !viewer.may_see(&entry.hit.product.access))
+        });
+        Ok(hidden.map(|(folder, _)| folder.clone()).collect())
+    }
+
+    async fn keys(&self, viewer: &Viewer) -> Result<Keys> {
+        let mut keys = Keys::new();
+        for counts in self.read().visible(viewer) {
+            for (key, count) in &counts.keys {
+                let sum = keys.entry(key.as_ref().to_owned()).or_default();
+                sum.values += count.values;
+                sum.numbers += count.numbers;
+            }
+        }
+        Ok(keys)
+    }
+
+    async fn summary(&self, viewer: &Viewer, failing: usize) -> Result<Summary> {
+        let index = self.read();
+        let seen = |file: &KnownFile| match file.uid.and_then(|uid| index.entry(uid)) {
+            Some(entry) => viewer.may_see(&entry.hit.product.access),
+            None => true,
+        };
+        let failing_files = index.failing.iter().filter_map(|folder| index.files.get(folder));
+        Ok(Summary {
+            products: index.visible(viewer).map(|counts| counts.products).sum(),
+            products_on_volume: index.visible(viewer).map(|counts| counts.on_volume).sum(),
+            updated: index.updated,
+            indexing: index.indexing.clone(),
+            failing: index.failing.len() as u64,
+            first_failing: failing_files
+                .filter(|file| seen(file))
+                .filter_map(|file| file.failing.clone())
+                .take(failing)
+                .collect(),
+        })
+    }
+
+    async fn apply(&self, changes: &[Change]) -> Result<Vec<Outcome>> {
+        let mut index = self.write();
+        let now = clock::now();
+        let outcomes: Vec<Outcome> = changes.iter().map(|change| index.change(change, now)).collect();
+        if outcomes.iter().any(|outcome| *outcome != Outcome::Unchanged) {
+            index.updated = now;
+        }
+        Ok(outcomes)
+    }
+
+    async fn ingest(&self, product: Product) -> Result<()> {
+        let mut index = self.write();
+        index.put(Arc::new(product), None);
+        index.updated = clock::now();
+        Ok(())
+    }
+
+    async fn known(&self, scope: &Folder) -> Result<Known> {
+        let index = self.read();
+        let own = index.files.get_key_value(scope);
+        let all = own.into_iter().chain(index.files_below(scope));
+        Ok(all.map(|(folder, file)| (folder.clone(), file.stamp)).collect())
+    }
+
+    async fn publish(&self, indexing: Indexing) -> Result<()> {
+        let mut index = self.write();
+        index.indexer = true;
+        index.reindex_waits &= !indexing.in_progress;
+        index.indexing = indexing;
+        Ok(())
+    }
+
+    async fn request_reindex(&self) -> Result<Reindex> {
+        let mut index = self.write();
+        if !index.indexer {
+            return Ok(Reindex::NoIndexer);
+        }
+        if index.reindex_waits || index.indexing.in_progress {
+            return Ok(Reindex::InProgress);
+        }
+        index.reindex_waits = true;
+        self.reindex.notify_one();
+        Ok(Reindex::Accepted)
+    }
+
+    async fn reindex_requested(&self) -> Result<()> {
+        while !self.read().reindex_waits {
+            self.reindex.notified().await;
+        }
+        Ok(())
+    }
+}
+
+/// Executes a search on a snapshot.
+fn execute(products: &imbl::OrdMap<Rank, Arc<Entry>>, query: &Query, viewer: &Viewer) -> Hits {
+    let mut matches: Vec<&Entry> = products
+        .values()
+        .map(AsRef::as_ref)
+        .filter(|entry| viewer.may_see(&entry.hit.product.access) && query.filter.matches(&entry.leaves))
+        .collect();
+    if !query.sort.is_empty() {
+        order(&mut matches, query);
+    }
+    if let Some(first) = &query.first {
+        // Stable: within either part the order stays.
+        matches.sort_by_cached_key(|entry| !first.matches(&entry.leaves));
+    }
+    let page = matches.iter().skip(query.offset).take(query.limit);
+    Hits { total: matches.len(), hits: page.map(|entry| entry.hit.clone()).collect() }
+}
+
+fn order(matches: &mut [&Entry], query: &Query) {
+    let values: HashMap<u64, Vec<_>> = matches
+        .iter()
+        .map(|entry| (entry.hit.id, query.sort.iter().map(|sort| sort.value(&entry.leaves)).collect()))
+        .collect();
+    matches.sort_by(|a, b| {
+        let (of_a, of_b) = (&values[&a.hit.id], &values[&b.hit.id]);
+        let mut by_value =
+            query.sort.iter().zip(of_a).zip(of_b).map(|((sort, a), b)| sort.compare(a.as_ref(), b.as_ref()));
+        by_value.find(|order| order.is_ne()).unwrap_or_else(|| a.hit.product.uid.cmp(&b.hit.product.uid))
+    });
+}
+
+impl Index {
+    fn entry(&self, uid: Uuid) -> Option<&Arc<Entry>> {
+        self.products.get(&(Reverse(*self.dates.get(&uid)?), uid))
+    }
+
+    /// The metadata files known of in folders below this one.
+    fn files_below(&self, folder: &Folder) -> impl Iterator<Item = (&Folder, &KnownFile)> {
+        let below = folder.prefix_below();
+        let range = self.files.range::<str, _>((Bound::Included(below.as_str()), Bound::Unbounded));
+        range.take_while(move |(other, _)| other.as_str().starts_with(&below)).filter(|(other, _)| !other.is_root())
+    }
+
+    fn visible(&self, viewer: &Viewer) -> impl Iterator<Item = &Counts> {
+        self.counts.iter().filter(|(access, _)| viewer.may_see(access)).map(|(_, counts)| counts)
+    }
+
+    fn change(&mut self, change: &Change, now: DateTime<Utc>) -> Outcome {
+        match change {
+            Change::Found(found) => self.found(found),
+            Change::Gone(folder) => self.gone(folder),
+            Change::Failing { folder, path, error, stamp } => {
+                let file = self.files.entry(folder.clone()).or_default();
+                let since = file.failing.take().map_or(now, |before| before.since);
+                file.stamp = *stamp;
+                file.failing = Some(Failing { path: path.clone(), error: error.clone(), since });
+                self.failing.insert(folder.clone());
+                Outcome::Unchanged
+            }
+            Change::Measured { folder, bytes } => self.measured(folder, *bytes),
+        }
+    }
+
+    fn found(&mut self, found: &Found) -> Outcome {
+        let Some(folder) = found.product.folder.clone() else { return Outcome::Unchanged };
+        let uid = found.product.uid;
+        self.failing.remove(&folder);
+        let file = KnownFile { stamp: Some(found.stamp), digest: Some(found.digest), uid: Some(uid), failing: None };
+        let before = self.files.insert(folder, file).unwrap_or_default();
+        if before.uid == Some(uid) && before.digest == Some(found.digest) {
+            return Outcome::Unchanged;
+        }
+        let size = before.uid.and_then(|old| self.entry(old)).and_then(|entry| entry.hit.size);
+        if let Some(old) = before.uid.filter(|old| *old != uid) {
+            self.remove(old);
+        }
+        self.put(found.product.clone(), size);
+        if before.uid.is_some() { Outcome::Updated } else { Outcome::Added }
+    }
+
+    fn gone(&mut self, folder: &Folder) -> Outcome {
+        self.failing.remove(folder);
+        let Some(uid) = self.files.remove(folder).and_then(|file| file.uid) else { return Outcome::Unchanged };
+        self.remove(uid);
+        Outcome::Removed
+    }
+
+    fn measured(&mut self, folder: &Folder, bytes: Option<u64>) -> Outcome {
+        let entry = self.files.get(folder).and_then(|file| file.uid).and_then(|uid| self.entry(uid));
+        match entry.map(|entry| entry.hit.clone()) {
+            Some(hit) if hit.size != bytes => {
+                self.put(hit.product, bytes);
+                Outcome::Updated
+            }
+            _ => Outcome::Unchanged,
+        }
+    }
+
+    /// Puts a product in, in place of the one of its uid.
+    fn put(&mut self, product: Arc<Product>, size: Option<u64>) {
+        let id = match self.entry(product.uid) {
+            Some(entry) => entry.hit.id,
+            None => {
+                self.last_id += 1;
+                self.last_id
+            }
+        };
+        self.remove(product.uid);
+        let leaves = row::leaves(&product, size)
+            .into_iter()
+            .map(|leaf| Leaf { key: self.name(&leaf.key), value: leaf.value })
+            .collect();
+        self.count(&product, |total| *total += 1);
+        self.dates.insert(product.uid, product.date_created);
+        self.blocks.entry(product.execution_block.clone()).or_default().insert(product.uid);
+        let rank = (Reverse(product.date_created), product.uid);
+        let hit = Hit { id, product, size };
+        self.products.insert(rank, Arc::new(Entry { hit, leaves }));
+    }
+
+    fn remove(&mut self, uid: Uuid) {
+        let Some(date) = self.dates.remove(&uid) else { return };
+        let Some(entry) = self.products.remove(&(Reverse(date), uid)) else { return };
+        let product = &entry.hit.product;
+        if let Some(uids) = self.blocks.get_mut(&product.execution_block) {
+            uids.remove(&uid);
+            if uids.is_empty() {
+                self.blocks.remove(&product.execution_block);
+            }
+        }
+        self.count(product, |total| *total -= 1);
+    }
+
+    /// Counts a product in or out.
+    fn count(&mut self, product: &Product, step: impl Fn(&mut u64)) {
+        let keys: Vec<(Arc<str>, bool)> = row::row(0, product, None)
+            .into_iter()
+            .filter(|(key, _)| !FIXED.contains(&key.as_str()))
+            .map(|(key, value)| (self.name(&key), value.is_number()))
+            .collect();
+        let counts = self.counts.entry(product.access.clone()).or_default();
+        step(&mut counts.products);
+        if product.folder.is_some() {
+            step(&mut counts.on_volume);
+        }
+        for (key, number) in keys {
+            let count = counts.keys.entry(key.clone()).or_default();
+            step(&mut count.values);
+            if number {
+                step(&mut count.numbers);
+            }
+            if count.values == 0 {
+                counts.keys.remove(&key);
+            }
+        }
+        if counts.products == 0 {
+            self.counts.remove(&product.access);
+        }
+    }
+
+    /// One allocation for each key, however many products have it.
+    fn name(&mut self, key: &str) -> Arc<str> {
+        if let Some(name) = self.names.get(key) {
+            return name.clone();
+        }
+        let name: Arc<str> = key.into();
+        self.names.insert(name.clone());
+        name
+    }
+}

@@ -1,0 +1,160 @@
+//! The seam between those who write the index, those who answer from it, and where it is kept.
+//!
+//! [`Store`] is that seam; [`memory`] keeps the index in the process. What an indexer and an API must know of each other
+//! (how indexing stands, that a reindex is wanted) goes through here as well, so that they can live apart.
+
+pub mod memory;
+
+use crate::access::Viewer;
+use crate::column::Keys;
+use crate::folder::Folder;
+use crate::product::Product;
+use crate::query::Query;
+use crate::status::{Failing, Indexing};
+use crate::volume::{Found, Stamp};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use std::collections::HashMap;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot at the moment; the same may go through later.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// What a store answers.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// A product in an answer.
+#[derive(Debug, Clone)]
+pub struct Hit {
+    /// The product's number in this store, the same from answer to answer while the product is there.
+    pub id: u64,
+    /// The product.
+    pub product: Arc<Product>,
+    /// Its bytes on disk, where known.
+    pub size: Option<u64>,
+}
+
+/// The answer to a search.
+#[derive(Debug, Clone, Default)]
+pub struct Hits {
+    /// How many match, whatever part is answered.
+    pub total: usize,
+    /// The part that was asked for, in order.
+    pub hits: Vec<Hit>,
+}
+
+/// What became of one product that somebody asked for.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Lookup {
+    Found(Hit),
+    Forbidden,
+    Unknown,
+}
+
+/// A change to what is known of the volume. Each is idempotent.
+#[derive(Debug)]
+pub enum Change {
+    /// A metadata file was read.
+    Found(Found),
+    /// A folder has no metadata file any more, or never had.
+    Gone(Folder),
+    /// A metadata file cannot be read. The last good version stays.
+    Failing {
+        /// Its folder.
+        folder: Folder,
+        /// The file itself, below the storage path.
+        path: String,
+        /// Why.
+        error: String,
+        /// The version that was read, where it came to that.
+        stamp: Option<Stamp>,
+    },
+    /// A folder was measured.
+    Measured {
+        /// The product's folder.
+        folder: Folder,
+        /// Its bytes on disk; `None` where that could not be found out.
+        bytes: Option<u64>,
+    },
+}
+
+/// What a change came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A product that was not there.
+    Added,
+    /// A product that is another now.
+    Updated,
+    /// A product that is gone.
+    Removed,
+    /// A search answers as before.
+    Unchanged,
+}
+
+/// The metadata files known of, good and failing, and their versions (`None`: look again in any case).
+pub type Known = HashMap<Folder, Option<Stamp>>;
+
+/// What a store says of itself.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// Products that the viewer may see.
+    pub products: u64,
+    /// Those of them that are on the volume.
+    pub products_on_volume: u64,
+    /// When a search could last begin to answer differently.
+    pub updated: DateTime<Utc>,
+    /// What the indexer published.
+    pub indexing: Indexing,
+    /// Metadata files that do not read.
+    pub failing: u64,
+    /// The first of them by path, less those whose last good version the viewer may not see.
+    pub first_failing: Vec<Failing>,
+}
+
+/// What a request for a reindex came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Reindex {
+    Accepted,
+    InProgress,
+    NoIndexer,
+}
+
+/// Where the index is kept. Answers show what the viewer may see and nothing else: the access rule is applied before
+/// any limit, count or order.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Executes a search.
+    async fn search(&self, query: Query, viewer: &Viewer) -> Result<Hits>;
+    /// One product by uid.
+    async fn product(&self, uid: Uuid, viewer: &Viewer) -> Result<Lookup>;
+    /// The products of an execution block, those nearest to the storage path first.
+    async fn products_of(&self, execution_block: &str, viewer: &Viewer) -> Result<Vec<Hit>>;
+    /// The folders below this one whose products the viewer may not see.
+    async fn hidden_below(&self, folder: &Folder, viewer: &Viewer) -> Result<Vec<Folder>>;
+    /// The keys that rows have.
+    async fn keys(&self, viewer: &Viewer) -> Result<Keys>;
+    /// How the store and indexing stand, with at most `failing` failing files.
+    async fn summary(&self, viewer: &Viewer, failing: usize) -> Result<Summary>;
+
+    /// Applies changes in their order, all or none, and tells what each came to.
+    async fn apply(&self, changes: &[Change]) -> Result<Vec<Outcome>>;
+    /// Keeps a product that nothing on the volume stands behind, in place of an earlier one of its uid.
+    async fn ingest(&self, product: Product) -> Result<()>;
+    /// What is known at and below a folder.
+    async fn known(&self, scope: &Folder) -> Result<Known>;
+
+    /// Tells how indexing stands.
+    async fn publish(&self, indexing: Indexing) -> Result<()>;
+    /// Asks the indexer for a walk of the whole volume.
+    async fn request_reindex(&self) -> Result<Reindex>;
+    /// Waits until one is asked for. It stays asked for until the indexer publishes that one is in progress.
+    async fn reindex_requested(&self) -> Result<()>;
+}

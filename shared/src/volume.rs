@@ -1,0 +1,334 @@
+//! The volume: folders listed and metadata files read, beneath the storage path and never outside it.
+//!
+//! Every access goes through a [`Root`], a handle on the storage path; the operating system resolves each name beneath
+//! that handle, so that no link and no race leads out. A `Root` is opened anew for each piece of work, since a handle
+//! would hold on to a folder that was unmounted or replaced meanwhile.
+
+use crate::config::VolumeSettings;
+use crate::folder::Folder;
+use crate::product::{BadMetadata, Origin, Product};
+use crate::yaml;
+use cap_fs_ext::DirExt;
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, File, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
+use globset::GlobSet;
+use sha2::{Digest as _, Sha256};
+use std::io::{self, ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Opening a FIFO must not wait for its writer.
+const O_NONBLOCK: i32 = 0o4000;
+/// What opening a link says where links are not followed.
+const ELOOP: i32 = 40;
+
+/// A volume as it is configured.
+#[derive(Debug)]
+pub struct Volume {
+    path: PathBuf,
+    origin: Origin,
+    prune: GlobSet,
+}
+
+/// What tells one version of a metadata file from another without reading it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// Bytes.
+    pub size: u64,
+    /// Which file it is.
+    pub inode: u64,
+    /// Last modification, in nanoseconds since 1970.
+    pub modified: i64,
+    /// Last change of content, name or permissions, in nanoseconds since 1970.
+    pub changed: i64,
+}
+
+/// Which folder the storage path is: device and inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity(u64, u64);
+
+/// SHA-256 of a metadata file.
+pub type Digest = [u8; 32];
+
+/// What a folder holds.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Names of the folders in it that are walked into.
+    pub folders: Vec<String>,
+    /// The metadata file, where there is one.
+    pub metadata: Option<Stamp>,
+    /// Whether nothing at all is in it.
+    pub empty: bool,
+    /// How many names in it are not UTF-8 and were passed over.
+    pub unreadable_names: usize,
+}
+
+/// A metadata file, read.
+#[derive(Debug)]
+pub struct Found {
+    /// The product that it makes.
+    pub product: Arc<Product>,
+    /// The version that was read.
+    pub stamp: Stamp,
+    /// What its bytes are.
+    pub digest: Digest,
+}
+
+/// Why a metadata file was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// There is none.
+    #[error("there is no metadata file")]
+    Missing,
+    /// It leads out of the storage path.
+    #[error("it is a link that leads out of the storage path")]
+    Outside,
+    /// The file system says no.
+    #[error("it cannot be read: {0}")]
+    Io(#[source] io::Error),
+    /// It was read and makes no product.
+    #[error("{error}")]
+    Bad {
+        /// Why.
+        error: BadMetadata,
+        /// The version that was read.
+        stamp: Stamp,
+    },
+}
+
+impl ReadError {
+    fn of(error: io::Error) -> ReadError {
+        match error.kind() {
+            _ if is_gone(&error) => ReadError::Missing,
+            _ if leads_out(&error) => ReadError::Outside,
+            _ => ReadError::Io(error),
+        }
+    }
+}
+
+/// Whether an error says that there is no such file or folder (any more).
+pub fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) || error.raw_os_error() == Some(ELOOP)
+}
+
+/// Whether an access was refused because the name leads out of the storage path (and not by permissions, which come
+/// with a code of the operating system).
+pub fn leads_out(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::PermissionDenied && error.raw_os_error().is_none()
+}
+
+impl Volume {
+    /// The volume that is configured.
+    pub fn new(settings: &VolumeSettings) -> Volume {
+        Volume { path: settings.path.clone().into(), origin: settings.origin.clone(), prune: settings.prune.clone() }
+    }
+
+    /// The storage path as configured.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What uids and rows say of the volume.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Whether a folder of this name is not walked into.
+    pub fn prunes(&self, name: &str) -> bool {
+        self.prune.is_match(name)
+    }
+
+    /// Whether a folder lies in one that is not walked into, or is one.
+    pub fn prunes_any(&self, folder: &Folder) -> bool {
+        folder.names().any(|name| self.prunes(name))
+    }
+
+    /// Opens the storage path; it may itself be a link.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn open(&self) -> io::Result<Root<'_>> {
+        let dir = Dir::open_ambient_dir(&self.path, ambient_authority())?;
+        Ok(Root { dir, volume: self })
+    }
+}
+
+/// The storage path, open.
+#[derive(Debug)]
+pub struct Root<'a> {
+    dir: Dir,
+    volume: &'a Volume,
+}
+
+impl Root<'_> {
+    /// Which folder this is.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn identity(&self) -> io::Result<Identity> {
+        let metadata = self.dir.dir_metadata()?;
+        Ok(Identity(metadata.dev(), metadata.ino()))
+    }
+
+    /// The handle that names are resolved beneath.
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// Opens a folder. A link on the way is not followed, not even to a folder on the volume: what it leads to has a
+    /// name of its own.
+    ///
+    /// # Errors
+    /// Those of the file system; a link is no folder.
+    pub fn open_folder(&self, folder: &Folder) -> io::Result<Dir> {
+        let mut names = folder.names();
+        let Some(first) = names.next() else { return self.dir.try_clone() };
+        let first = self.dir.open_dir_nofollow(first)?;
+        names.try_fold(first, |dir, name| dir.open_dir_nofollow(name))
+    }
+
+    /// Lists a folder.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn list(&self, folder: &Folder) -> io::Result<Listing> {
+        let dir = self.open_folder(folder)?;
+        let mut listing = Listing { empty: true, ..Listing::default() };
+        for entry in dir.entries()? {
+            let entry = entry?;
+            listing.empty = false;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else {
+                listing.unreadable_names += 1;
+                continue;
+            };
+            if name == self.volume.origin.metadata_file {
+                listing.metadata = stamp_in(&dir, name);
+            } else if entry.file_type()?.is_dir() && !self.volume.prunes(name) {
+                listing.folders.push(name.to_owned());
+            }
+        }
+        Ok(listing)
+    }
+
+    /// Reads the metadata file of a folder.
+    ///
+    /// # Errors
+    /// As [`ReadError`] says.
+    pub fn read(&self, folder: &Folder) -> Result<Found, ReadError> {
+        // The folder may not be reached by a link, the file may: by one that stays beneath the storage path.
+        self.open_folder(folder).map_err(ReadError::of)?;
+        let path = folder.join(&self.volume.origin.metadata_file);
+        let mut file = self.open_file(path.as_str()).map_err(ReadError::of)?;
+        let metadata = file.metadata().map_err(ReadError::Io)?;
+        if !metadata.is_file() {
+            return Err(ReadError::Io(io::Error::other("it is no regular file")));
+        }
+        // Taken before the bytes are read: a later write then shows as another version.
+        let stamp = Stamp::of(&metadata);
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0).min(yaml::MAX_BYTES) + 1);
+        file.by_ref().take(yaml::MAX_BYTES as u64).read_to_end(&mut bytes).map_err(ReadError::Io)?;
+        let product =
+            Product::from_file(&bytes, &self.volume.origin, folder).map_err(|error| ReadError::Bad { error, stamp })?;
+        Ok(Found { product: Arc::new(product), stamp, digest: Sha256::digest(&bytes).into() })
+    }
+
+    /// The version of a folder's metadata file; `None` where there is none.
+    pub fn stamp(&self, folder: &Folder) -> Option<Stamp> {
+        let path = folder.join(&self.volume.origin.metadata_file);
+        self.dir.metadata(path.as_str()).ok().map(|metadata| Stamp::of(&metadata))
+    }
+
+    /// Whether a folder's name leads out of the storage path by a link.
+    pub fn leads_out(&self, folder: &Folder) -> bool {
+        self.dir.metadata(folder.as_path()).is_err_and(|error| leads_out(&error))
+    }
+
+    /// Opens a file beneath the storage path for reading, without waiting for anything.
+    ///
+    /// # Errors
+    /// Those of the file system; see [`leads_out`].
+    pub fn open_file(&self, path: impl AsRef<Path>) -> io::Result<File> {
+        self.dir.open_with(path, OpenOptions::new().read(true).custom_flags(O_NONBLOCK))
+    }
+}
+
+/// The version of a file in a folder that lists it. A link that leads nowhere still has a version, its own, so that
+/// reading it fails and says so.
+fn stamp_in(dir: &Dir, name: &str) -> Option<Stamp> {
+    let own = dir.symlink_metadata(name).ok()?;
+    let metadata = if own.is_symlink() { dir.metadata(name).unwrap_or(own) } else { own };
+    Some(Stamp::of(&metadata))
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Stamp {
+        let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        Stamp {
+            size: metadata.size(),
+            inode: metadata.ino(),
+            modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Settings, Variables};
+    use std::fs;
+
+    fn volume(path: &std::path::Path) -> Volume {
+        let settings = Settings::read(&Variables::default(), path.to_str().map(str::to_owned)).expect("settings");
+        Volume::new(&settings.volume)
+    }
+
+    #[test]
+    fn nothing_outside_is_read() {
+        let outside = tempfile::tempdir().expect("a folder");
+        fs::write(outside.path().join("ska-data-product.yaml"), "execution_block: eb-out-20240101-1").expect("a file");
+        let inside = tempfile::tempdir().expect("a folder");
+        std::os::unix::fs::symlink(outside.path(), inside.path().join("linked")).expect("a link");
+        fs::create_dir(inside.path().join("eb")).expect("a folder");
+        let file = inside.path().join("eb/ska-data-product.yaml");
+        std::os::unix::fs::symlink(outside.path().join("ska-data-product.yaml"), &file).expect("a link");
+
+        let volume = volume(inside.path());
+        let root = volume.open().expect("the root");
+        assert_eq!(root.list(&Folder::root()).expect("a listing").folders, ["eb"]);
+        for folder in ["linked", "eb"] {
+            let read = root.read(&folder.parse().expect("a folder"));
+            assert!(matches!(read, Err(ReadError::Outside | ReadError::Missing)), "{folder}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn odd_things_under_the_metadata_files_name_are_errors() {
+        let inside = tempfile::tempdir().expect("a folder");
+        fs::create_dir_all(inside.path().join("dir/ska-data-product.yaml")).expect("a folder");
+        fs::create_dir(inside.path().join("fifo")).expect("a folder");
+        let made = std::process::Command::new("mkfifo").arg(inside.path().join("fifo/ska-data-product.yaml")).status();
+        assert!(made.expect("mkfifo").success());
+        fs::create_dir(inside.path().join("dangling")).expect("a folder");
+        std::os::unix::fs::symlink("nowhere", inside.path().join("dangling/ska-data-product.yaml")).expect("a link");
+        let volume = volume(inside.path());
+        let root = volume.open().expect("the root");
+        for folder in ["dir", "fifo"] {
+            let folder = folder.parse().expect("a folder");
+            assert!(root.list(&folder).expect("a listing").metadata.is_some());
+            assert!(matches!(root.read(&folder), Err(ReadError::Io(_))));
+        }
+        assert!(matches!(root.read(&"dangling".parse().expect("a folder")), Err(ReadError::Missing)));
+        assert!(matches!(root.read(&"none".parse().expect("a folder")), Err(ReadError::Missing)));
+    }
+
+    #[test]
+    fn a_linked_storage_path_is_a_volume() {
+        let real = tempfile::tempdir().expect("a folder");
+        fs::create_dir(real.path().join("eb")).expect("a folder");
+        let link = real.path().join("link");
+        std::os::unix::fs::symlink(real.path(), &link).expect("a link");
+        assert_eq!(volume(&link).open().expect("the root").list(&Folder::root()).expect("a listing").folders, ["eb"]);
+    }
+}

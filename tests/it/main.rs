@@ -1,0 +1,10 @@
+//! The tests that drive the real programs: one binary, one module a subject.
+
+mod arrival;
+mod cli;
+mod contract;
+mod download;
+mod hardship;
+mod old_faults;
+mod support;
+mod yaml;
