@@ -220,19 +220,19 @@ impl Indexer {
         Ok(())
     }
 
-    /// Follows a run to its end, or to the end of its time; true in the latter case.
+    /// Follows a run to its end, or to the end of its time; true in the latter case. A reader that hangs in the file
+    /// system is not waited for.
     async fn follow(&self, run: &Run, reason: Reason, begun: Instant, indexing: &mut Indexing) -> bool {
         let timeout = tokio::time::sleep_until((begun + self.settings.timeout).into());
         tokio::pin!(timeout);
         let mut tick = tokio::time::interval(PROGRESS);
-        let mut timed_out = false;
         loop {
             tokio::select! {
-                () = run.finished() => return timed_out,
-                () = &mut timeout, if !timed_out => {
+                () = run.finished() => return false,
+                () = &mut timeout => {
                     warn!("the walk took longer than INDEXING_TIMEOUT_SECONDS and stops; what it found stays");
-                    timed_out = true;
                     run.cancel();
+                    return true;
                 }
                 _ = tick.tick(), if reason.is_awaited() => {
                     indexing.progress = progress(run, step(run));
@@ -292,5 +292,63 @@ fn step(run: &Run) -> Step {
         0 => Step::Scanning,
         found if run.is_listed() => Step::IngestingRemaining(found.saturating_sub(counts.files_processed)),
         found => Step::ScanningAndIngesting { found, ingested: counts.files_processed },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::access::Viewer;
+    use shared::config::{Settings, Variables};
+    use shared::store::memory::MemoryStore;
+    use std::fs;
+
+    /// Indexes until a walk that somebody waits for has ended, and tells how it stands then.
+    async fn index_once(path: &std::path::Path, store: &Arc<dyn Store>, timeout: Option<Duration>) -> Indexing {
+        let before = stands(store).await.ended;
+        let settings = Settings::read(&Variables::default(), path.to_str().map(str::to_owned)).expect("settings");
+        let mut indexing = settings.indexing;
+        indexing.timeout = timeout.unwrap_or(indexing.timeout);
+        let volume = Arc::new(Volume::new(&settings.volume));
+        let indexer = tokio::spawn(run(volume, store.clone(), indexing));
+        let mut stand = stands(store).await;
+        while stand.in_progress || stand.ended == before {
+            tokio::task::yield_now().await;
+            stand = stands(store).await;
+        }
+        indexer.abort();
+        stand
+    }
+
+    async fn stands(store: &Arc<dyn Store>) -> Indexing {
+        store.summary(&Viewer::anonymous(), 0).await.expect("a summary").indexing
+    }
+
+    async fn products(store: &Arc<dyn Store>) -> u64 {
+        store.summary(&Viewer::anonymous(), 0).await.expect("a summary").products
+    }
+
+    #[tokio::test]
+    async fn a_walk_that_runs_out_of_time_keeps_what_there_is() {
+        let volume = tempfile::tempdir().expect("a folder");
+        let folder = |n| volume.path().join(format!("eb-{n}"));
+        for n in 0..50 {
+            fs::create_dir(folder(n)).expect("a folder");
+            let metadata = format!("execution_block: eb-a-20240101-{n}");
+            fs::write(folder(n).join("ska-data-product.yaml"), metadata).expect("a file");
+        }
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let whole = index_once(volume.path(), &store, None).await;
+        assert_eq!((whole.progress.indexing_step, whole.last_run.timed_out), (Step::Completed, false));
+        assert_eq!((whole.progress.files_added, products(&store).await), (50, 50));
+        for n in 0..10 {
+            fs::remove_dir_all(folder(n)).expect("removed");
+        }
+        let cut_off = index_once(volume.path(), &store, Some(Duration::ZERO)).await;
+        assert_eq!((cut_off.progress.indexing_step, cut_off.last_run.timed_out), (Step::TimedOut, true));
+        assert_eq!(products(&store).await, 50);
+        let whole = index_once(volume.path(), &store, None).await;
+        assert_eq!((whole.progress.files_skipped, whole.progress.files_added), (40, 0));
+        assert_eq!(products(&store).await, 40);
     }
 }
