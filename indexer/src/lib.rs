@@ -190,6 +190,7 @@ impl Indexer {
         let known = self.store.known(&Folder::root()).await?;
         self.accept(known.len())?;
         indexing.volume_error = None;
+        self.watch.begin_walk();
         let ticket = Run::begin(Kind::Everything, Folder::root(), Reconciliation::against(known), &self.settle);
         let run = ticket.run().clone();
         self.queue.push(Folder::root(), Hint::list(vec![ticket]), Turn::Walk);

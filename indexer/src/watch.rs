@@ -38,6 +38,8 @@ const NETWORK: [(u64, &str); 8] = [
 struct Folders {
     watched: BTreeSet<Folder>,
     refused: BTreeSet<Folder>,
+    /// The kernel takes no more; not tried again until the next walk of everything.
+    full: bool,
 }
 
 /// Watches folders, where it can.
@@ -92,16 +94,20 @@ impl Watch {
 
     /// Watches a folder. Where the kernel refuses, the folder counts as polled and is tried again at the next walk.
     pub(crate) fn add(&self, folder: &Folder) {
-        let Some(watcher) = &self.watcher else {
-            lock(&self.folders).refused.insert(folder.clone());
+        let mut folders = lock(&self.folders);
+        let Some(watcher) = self.watcher.as_ref().filter(|_| !folders.full) else {
+            if !folders.watched.contains(folder) {
+                folders.refused.insert(folder.clone());
+            }
             return;
         };
-        if lock(&self.folders).watched.contains(folder) {
+        if folders.watched.contains(folder) {
             return;
         }
-        let path = self.root.join(folder.as_path());
-        let path = if folder.is_root() { &self.root } else { &path };
-        let result = lock(watcher).watch(path, RecursiveMode::NonRecursive);
+        // The event thread takes this lock as well, and must not wait for the kernel here.
+        drop(folders);
+        let path = if folder.is_root() { self.root.clone() } else { self.root.join(folder.as_str()) };
+        let result = lock(watcher).watch(&path, RecursiveMode::NonRecursive);
         let mut folders = lock(&self.folders);
         match result {
             Ok(()) => {
@@ -111,12 +117,23 @@ impl Watch {
             // Gone already: an event of its parent says so.
             Err(error) if is_gone(&error) => {}
             Err(error) => {
-                if folders.refused.is_empty() {
-                    warn!(%folder, "cannot be watched, such folders are polled: {error}; fs.inotify.max_user_watches sets the limit");
-                }
                 folders.refused.insert(folder.clone());
+                if matches!(error.kind, ErrorKind::MaxFilesWatch) && !std::mem::replace(&mut folders.full, true) {
+                    warn!(
+                        "no more folders can be watched, the rest is polled: fs.inotify.max_user_watches sets the limit"
+                    );
+                } else {
+                    warn!(%folder, "cannot be watched and is polled: {error}");
+                }
             }
         }
+    }
+
+    /// Begins to count anew what is not watched, and to try whether it can be.
+    pub(crate) fn begin_walk(&self) {
+        let mut folders = lock(&self.folders);
+        folders.refused.clear();
+        folders.full = false;
     }
 
     /// Forgets folders that are not there.

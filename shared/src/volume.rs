@@ -12,8 +12,11 @@ use cap_fs_ext::DirExt;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
 use globset::GlobSet;
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, openat, openat2, statat};
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 use std::io::{self, ErrorKind, Read as _};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -181,10 +184,25 @@ impl Root<'_> {
     /// # Errors
     /// Those of the file system; a link is no folder.
     pub fn open_folder(&self, folder: &Folder) -> io::Result<Dir> {
-        let mut names = folder.names();
-        let Some(first) = names.next() else { return self.dir.try_clone() };
-        let first = self.dir.open_dir_nofollow(first)?;
-        names.try_fold(first, |dir, name| dir.open_dir_nofollow(name))
+        self.open_listable(folder).map(|fd| Dir::from_std_file(fd.into()))
+    }
+
+    fn open_listable(&self, folder: &Folder) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        loop {
+            match openat2(&self.dir, folder.as_path(), flags, Mode::empty(), beneath) {
+                Ok(fd) => return Ok(fd),
+                // Something was renamed meanwhile, and the kernel could not be sure.
+                Err(Errno::AGAIN) => {}
+                // Kernels before 5.6, and sandboxes that do not know the call.
+                Err(Errno::NOSYS | Errno::PERM) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let root = self.dir.try_clone()?;
+        let dir = folder.names().try_fold(root, |dir, name| dir.open_dir_nofollow(name))?;
+        Ok(openat(&dir, ".", flags, Mode::empty())?)
     }
 
     /// Lists a folder.
@@ -192,23 +210,36 @@ impl Root<'_> {
     /// # Errors
     /// Those of the file system.
     pub fn list(&self, folder: &Folder) -> io::Result<Listing> {
-        let dir = self.open_folder(folder)?;
+        let mut dir = fs::Dir::new(self.open_listable(folder)?)?;
         let mut listing = Listing { empty: true, ..Listing::default() };
-        for entry in dir.entries()? {
+        while let Some(entry) = dir.read() {
             let entry = entry?;
+            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                continue;
+            }
             listing.empty = false;
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else {
+            let Ok(name) = entry.file_name().to_str() else {
                 listing.unreadable_names += 1;
                 continue;
             };
             if name == self.volume.origin.metadata_file {
-                listing.metadata = stamp_in(&dir, name);
-            } else if entry.file_type()?.is_dir() && !self.volume.prunes(name) {
+                listing.metadata = self.stamp_of_listed(dir.fd()?, folder);
+            } else if !self.volume.prunes(name) && is_folder(dir.fd()?, &entry) {
                 listing.folders.push(name.to_owned());
             }
         }
         Ok(listing)
+    }
+
+    /// The version of the metadata file in a folder that lists it. A link that leads nowhere still has a version, its
+    /// own, so that reading it fails and says so.
+    fn stamp_of_listed(&self, dir: BorrowedFd<'_>, folder: &Folder) -> Option<Stamp> {
+        let own = statat(dir, self.volume.origin.metadata_file.as_str(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let target = match FileType::from_raw_mode(own.st_mode) {
+            FileType::Symlink => self.stamp(folder),
+            _ => None,
+        };
+        Some(target.unwrap_or_else(|| Stamp::of_stat(&own)))
     }
 
     /// Reads the metadata file of a folder.
@@ -253,17 +284,31 @@ impl Root<'_> {
     }
 }
 
-/// The version of a file in a folder that lists it. A link that leads nowhere still has a version, its own, so that
-/// reading it fails and says so.
-fn stamp_in(dir: &Dir, name: &str) -> Option<Stamp> {
-    let own = dir.symlink_metadata(name).ok()?;
-    let metadata = if own.is_symlink() { dir.metadata(name).unwrap_or(own) } else { own };
-    Some(Stamp::of(&metadata))
+fn nanoseconds(seconds: i64, rest: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
+}
+
+/// Whether an entry of a listing is a folder; where the file system's listings do not say, it is looked at.
+fn is_folder(dir: BorrowedFd<'_>, entry: &fs::DirEntry) -> bool {
+    match entry.file_type() {
+        FileType::Unknown => statat(dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
+        known => known == FileType::Directory,
+    }
 }
 
 impl Stamp {
+    fn of_stat(stat: &Stat) -> Stamp {
+        let nanoseconds = |seconds, rest| i64::try_from(rest).map_or(seconds, |rest| nanoseconds(seconds, rest));
+        Stamp {
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            inode: stat.st_ino,
+            modified: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
+            changed: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+
     fn of(metadata: &Metadata) -> Stamp {
-        let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
         Stamp {
             size: metadata.size(),
             inode: metadata.ino(),

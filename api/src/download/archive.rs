@@ -56,6 +56,8 @@ impl Archive {
     /// # Errors
     /// What could not be read, with its name. The archive is no good then and must not look as if it were.
     pub(super) fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {
+        // A header with a long name may go beyond the chunk by a few blocks.
+        self.ready.reserve(self.chunk + 4 * BLOCK);
         while !self.complete && self.ready.len() < self.chunk {
             self.step()?;
         }

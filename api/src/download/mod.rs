@@ -16,6 +16,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 use warp::Reply;
 use warp::http::{HeaderValue, header};
@@ -99,7 +100,7 @@ fn outermost<'a>(folders: impl Iterator<Item = &'a Folder>) -> Vec<Folder> {
 /// Answers with an archive. Its first chunk is made before the answer begins, so that what cannot be read at all is an
 /// error with a status; after that, an error breaks the connection off, and the client sees that something is missing.
 async fn stream(archive: Archive, name: &str, share: Share) -> Result<Response> {
-    let (archive, first) = next(archive).await.map_err(|error| match error.kind() {
+    let (archive, first) = made(make(archive)).await.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             ApiError::NotFound("The volume does not hold the files of this data product any more.".to_owned())
         }
@@ -108,9 +109,11 @@ async fn stream(archive: Archive, name: &str, share: Share) -> Result<Response> 
             ApiError::Internal
         }
     })?;
-    let rest = stream::try_unfold((archive, share), |(archive, share)| async {
-        match next(archive).await {
-            Ok((archive, chunk)) => Ok(chunk.map(|chunk| (chunk, (archive, share)))),
+    // One chunk is made while the one before it is sent.
+    let rest = stream::try_unfold((make(archive), share), |(making, share)| async {
+        match made(making).await {
+            Ok((archive, Some(chunk))) => Ok(Some((chunk, (make(archive), share)))),
+            Ok((_, None)) => Ok(None),
             Err(error) => {
                 warn!("a download breaks off: {error}");
                 Err(error)
@@ -126,10 +129,16 @@ async fn stream(archive: Archive, name: &str, share: Share) -> Result<Response> 
     Ok(response)
 }
 
+/// An archive, and its next chunk.
+type Made = io::Result<(Archive, Option<Bytes>)>;
+
 /// Makes the next chunk on a thread that may wait for the disk. No thread is held while the client takes its time.
-async fn next(mut archive: Archive) -> io::Result<(Archive, Option<Bytes>)> {
-    let made = tokio::task::spawn_blocking(move || archive.next_chunk().map(|chunk| (archive, chunk)));
-    made.await.map_err(io::Error::other)?
+fn make(mut archive: Archive) -> JoinHandle<Made> {
+    tokio::task::spawn_blocking(move || archive.next_chunk().map(|chunk| (archive, chunk)))
+}
+
+async fn made(making: JoinHandle<Made>) -> Made {
+    making.await.map_err(io::Error::other)?
 }
 
 /// `Content-Disposition` with a name that every client can read, and the true one beside it where they differ (RFC 6266).
