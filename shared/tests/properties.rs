@@ -1,0 +1,370 @@
+//! Properties: of what the pure core does with anything at all, and of the store in memory against a model that is too
+//! simple to be wrong.
+
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+use shared::access::Viewer;
+use shared::column::Keys;
+use shared::date;
+use shared::filter::{Filter, grid, pairs};
+use shared::folder::Folder;
+use shared::product::{Origin, Product};
+use shared::query::Query;
+use shared::row::{FIXED, leaves, row};
+use shared::store::memory::MemoryStore;
+use shared::store::{Change, Outcome, Store};
+use shared::volume::{Found, Stamp};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const OPERATORS: [&str; 28] = [
+    "contains",
+    "doesNotContain",
+    "equals",
+    "doesNotEqual",
+    "startsWith",
+    "endsWith",
+    "isEmpty",
+    "isNotEmpty",
+    "isAnyOf",
+    "=",
+    "!=",
+    ">",
+    ">=",
+    "<",
+    "<=",
+    "is",
+    "not",
+    "after",
+    "onOrAfter",
+    "before",
+    "onOrBefore",
+    "greaterThan",
+    "lessThan",
+    "like",
+    "",
+    "CONTAINS",
+    "==",
+    "isEmpty ",
+];
+
+/// Few names, so that products share keys.
+fn name() -> impl Strategy<Value = String> {
+    prop::sample::select(vec!["a", "b", "config", "files", "size", "id", "a.b", "", "Ä", "%", "'; --"])
+        .prop_map(str::to_owned)
+}
+
+fn scalar() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (-3i64..3).prop_map(Value::from),
+        (-2.0f64..2.0).prop_map(|n| json!((n * 2.0).round() / 2.0)),
+        any::<f64>().prop_map(Value::from),
+        prop::sample::select(vec![
+            "",
+            "x",
+            "X",
+            "xy",
+            "1",
+            "2023-10-31",
+            "a_c",
+            "abc",
+            "%",
+            "Straße",
+            "STRASSE",
+            "\0",
+            "\\",
+            "'"
+        ])
+        .prop_map(Value::from),
+        "\\PC{0,6}".prop_map(Value::from),
+    ]
+}
+
+/// JSON of a little depth.
+fn value() -> impl Strategy<Value = Value> {
+    scalar().prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((name(), inner), 0..4)
+                .prop_map(|entries| Value::Object(entries.into_iter().collect())),
+        ]
+    })
+}
+
+fn metadata() -> impl Strategy<Value = Value> {
+    let block = prop::sample::select(vec!["eb-a-20231031-1", "eb-b-20240101-2", "eb-c", "EB-A"]);
+    let group = prop_oneof![3 => Just(Value::Null), 1 => Just(json!("staff")), 1 => Just(json!(["x", "staff"])), 1 => Just(json!({}))];
+    (block, group, prop::collection::vec((name(), value()), 0..5)).prop_map(|(block, group, entries)| {
+        let mut map: Map<String, Value> = entries.into_iter().collect();
+        map.insert("execution_block".to_owned(), json!(block));
+        map.insert("context".to_owned(), json!({"access_group": group}));
+        Value::Object(map)
+    })
+}
+
+fn product() -> impl Strategy<Value = Product> {
+    metadata().prop_map(|metadata| Product::from_metadata(metadata, "vol").expect("a product"))
+}
+
+fn item(field: &str, operator: &str, value: &Value) -> Value {
+    json!({"filterModel": {"items": [{"field": field, "operator": operator, "value": value}]}})
+}
+
+fn filter(body: &Value) -> Option<Filter> {
+    grid::parse(body).ok().map(|(query, _)| query.filter)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn anything_is_a_search_or_an_error(body in value(), field in name(), operator in prop::sample::select(OPERATORS.to_vec()), value in value(), product in product()) {
+        let _ = pairs::parse(&body, "%Y-%m-%d", 10);
+        let _ = grid::parse(&body);
+        let _ = grid::parse(&json!({"filterModel": body.clone(), "sortModel": body.clone(), "page": body}));
+        if let Some(filter) = filter(&item(&field, operator, &value)) {
+            let _ = filter.matches(&leaves(&product, None));
+        }
+    }
+
+    #[test]
+    fn negative_operators_are_the_contrary(product in product(), field in name(), value in scalar()) {
+        let leaves = leaves(&product, Some(3));
+        let no_value = value.is_null() || value == "";
+        for (positive, negative) in [("contains", "doesNotContain"), ("equals", "doesNotEqual"), ("=", "!="), ("is", "not"), ("isEmpty", "isNotEmpty")] {
+            let (Some(yes), Some(no)) = (filter(&item(&field, positive, &value)), filter(&item(&field, negative, &value))) else {
+                continue;
+            };
+            let asks_nothing = field.is_empty() || (no_value && positive != "isEmpty");
+            if !asks_nothing {
+                prop_assert_ne!(yes.matches(&leaves), no.matches(&leaves), "{} {} {}", field, positive, value);
+            } else {
+                prop_assert!(yes.matches(&leaves) && no.matches(&leaves));
+            }
+        }
+    }
+
+    #[test]
+    fn a_product_is_found_by_each_of_its_values(product in product(), size in prop::option::of(0u64..100)) {
+        let leaves = leaves(&product, size);
+        for leaf in &leaves {
+            let text = leaf.value.as_str().map_or_else(|| leaf.value.to_string(), str::to_owned);
+            for operator in ["contains", "equals", "startsWith", "endsWith", "isAnyOf"] {
+                // A list, since old clients' strings are split at commas.
+                let value = if operator == "isAnyOf" { json!([text]) } else { json!(text) };
+                let body = item(&leaf.key, operator, &value);
+                if leaf.key.is_empty() || (leaf.key == "date_created" && operator == "equals") {
+                    continue;
+                }
+                let filter = filter(&body);
+                prop_assert!(filter.is_some_and(|filter| filter.matches(&leaves)), "{}", body);
+            }
+            let pair = format!("{}:{text}", leaf.key);
+            if !leaf.key.is_empty() && !leaf.key.contains(':') {
+                let body = json!({"key_value_pairs": [pair], "start_date": "1900-01-01"});
+                let query = pairs::parse(&body, "%Y-%m-%d", 10).expect("a search");
+                prop_assert!(query.filter.matches(&leaves) && query.first.expect("exact first").matches(&leaves), "{}", body);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_flat_and_hold_what_leaves_hold(product in product(), size in prop::option::of(0u64..100)) {
+        let row = row(1, &product, size);
+        prop_assert!(row.values().all(|value| !value.is_null() && !value.is_object()));
+        for leaf in leaves(&product, size) {
+            let shown = row.keys().any(|key| leaf.key == *key || leaf.key.starts_with(&format!("{key}.")));
+            prop_assert!(shown, "{}", leaf.key);
+        }
+    }
+
+    #[test]
+    fn days_read_as_they_are_written(days in 0i64..60_000) {
+        let day = date::unknown() + chrono::TimeDelta::days(days);
+        prop_assert_eq!(date::parse(&date::format(day)), Some(day));
+        prop_assert_eq!(date::of_execution_block(&format!("eb-x-{}-1", day.format("%Y%m%d"))), day);
+    }
+
+    #[test]
+    fn folders_never_lead_out(text in "[a./\\\\\0 -]{0,12}") {
+        if let Ok(folder) = text.parse::<Folder>() {
+            prop_assert!(folder.names().all(|name| !matches!(name, "" | "." | "..")));
+            prop_assert!(!folder.as_str().starts_with('/') && !folder.as_str().contains('\0'));
+            prop_assert_eq!(folder.as_str().parse::<Folder>(), Ok(folder.clone()));
+        }
+    }
+}
+
+/// Something that happens to a store.
+#[derive(Debug, Clone)]
+enum Step {
+    Write(usize, Value),
+    Remove(usize),
+    Fail(usize),
+    Measure(usize, Option<u64>),
+    Ingest(Value),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0usize..4, metadata()).prop_map(|(folder, metadata)| Step::Write(folder, metadata)),
+        2 => (0usize..4).prop_map(Step::Remove),
+        1 => (0usize..4).prop_map(Step::Fail),
+        1 => (0usize..4, prop::option::of(0u64..9)).prop_map(|(folder, bytes)| Step::Measure(folder, bytes)),
+        1 => metadata().prop_map(Step::Ingest),
+    ]
+}
+
+/// What the store should hold: by folder, and by execution block what was ingested.
+#[derive(Default)]
+struct Model {
+    files: BTreeMap<usize, (Product, Option<u64>)>,
+    ingested: BTreeMap<String, Product>,
+}
+
+impl Model {
+    fn all(&self) -> impl Iterator<Item = (&Product, Option<u64>)> {
+        self.files
+            .values()
+            .map(|(product, size)| (product, *size))
+            .chain(self.ingested.values().map(|product| (product, None)))
+    }
+
+    /// The uids that a query answers, in order, and how many there are in all.
+    fn search(&self, query: &Query, viewer: &Viewer) -> (usize, Vec<String>) {
+        let mut found: Vec<_> = self
+            .all()
+            .filter(|(product, size)| viewer.may_see(&product.access) && query.filter.matches(&leaves(product, *size)))
+            .collect();
+        found.sort_by(|(a, size_a), (b, size_b)| {
+            let (of_a, of_b) = (leaves(a, *size_a), leaves(b, *size_b));
+            let first = |of: &[_]| query.first.as_ref().is_some_and(|first| !first.matches(of));
+            let by_date =
+                if query.sort.is_empty() { b.date_created.cmp(&a.date_created) } else { std::cmp::Ordering::Equal };
+            let by_sort =
+                query.sort.iter().map(|sort| sort.compare(sort.value(&of_a).as_ref(), sort.value(&of_b).as_ref()));
+            let by_sort = by_sort.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then);
+            first(&of_a).cmp(&first(&of_b)).then(by_sort).then(by_date).then(a.uid.cmp(&b.uid))
+        });
+        let page = found.iter().skip(query.offset).take(query.limit);
+        (found.len(), page.map(|(product, _)| product.uid.to_string()).collect())
+    }
+
+    fn keys(&self, viewer: &Viewer) -> Keys {
+        let mut keys = Keys::new();
+        for (product, size) in self.all().filter(|(product, _)| viewer.may_see(&product.access)) {
+            for (key, value) in row(0, product, size).iter().filter(|(key, _)| !FIXED.contains(&key.as_str())) {
+                let count = keys.entry(key.clone()).or_default();
+                count.values += 1;
+                count.numbers += u64::from(value.is_number());
+            }
+        }
+        keys
+    }
+}
+
+fn folder(n: usize) -> Folder {
+    ["a", "a/b", "a-b", ""][n].parse().expect("a folder")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_store_in_memory_is_as_its_model(
+        steps in prop::collection::vec(step(), 1..12),
+        field in name(),
+        operator in prop::sample::select(OPERATORS.to_vec()),
+        value in scalar(),
+        sort in name(),
+        descending in any::<bool>(),
+        page in 0usize..3,
+        member in any::<bool>(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let store = MemoryStore::default();
+        let viewer = if member { Viewer::member_of(["staff".to_owned()]) } else { Viewer::anonymous() };
+        let mut model = Model::default();
+        for (n, step) in steps.into_iter().enumerate() {
+            runtime.block_on(take(step, n, &store, &mut model))?;
+        }
+        runtime.block_on(async {
+            let sort_model = if sort.is_empty() { json!([]) } else { json!([{"field": sort, "sort": if descending { "desc" } else { "asc" }}]) };
+            let mut body = item(&field, operator, &value);
+            body["sortModel"] = sort_model;
+            body["page"] = json!(page);
+            body["pageSize"] = json!(2);
+            let mut queries = vec![pairs::parse(&json!({"start_date": "1900-01-01", "key_value_pairs": ["a:x"]}), "%Y-%m-%d", 3).expect("a search")];
+            queries.push(grid::parse(&json!({})).expect("a filter").0);
+            queries.extend(grid::parse(&body).ok().map(|(query, _)| query));
+            for query in queries {
+                let expected = model.search(&query, &viewer);
+                let hits = store.search(query.clone(), &viewer).await.expect("an answer");
+                let uids: Vec<String> = hits.hits.iter().map(|hit| hit.product.uid.to_string()).collect();
+                prop_assert_eq!((hits.total, uids), expected, "{:?}", query);
+            }
+            prop_assert_eq!(store.keys(&viewer).await.expect("keys"), model.keys(&viewer));
+            let summary = store.summary(&viewer, 20).await.expect("a summary");
+            let visible = model.all().filter(|(product, _)| viewer.may_see(&product.access));
+            prop_assert_eq!(summary.products, visible.count() as u64);
+            let known = store.known(&Folder::root()).await.expect("what is known");
+            prop_assert!(model.files.keys().all(|n| known.contains_key(&folder(*n))));
+            prop_assert_eq!(store.known(&folder(0)).await.expect("what is known").keys().all(|known| folder(0).contains(known)), true);
+            Ok(())
+        })?;
+    }
+}
+
+async fn take(step: Step, n: usize, store: &MemoryStore, model: &mut Model) -> Result<(), TestCaseError> {
+    let origin = Origin { storage_path: "/v".to_owned(), name: "vol".to_owned(), metadata_file: "m.yaml".to_owned() };
+    match step {
+        Step::Write(at, metadata) => {
+            // JSON is YAML, but for what escapes mean; the bytes themselves do not matter here.
+            let mut product = Product::from_metadata(metadata.clone(), "vol").expect("a product");
+            product.uid = shared::uid::on_volume(&product.execution_block, &origin.storage_path, &folder(at));
+            product.folder = Some(folder(at));
+            product.metadata_file = Some(origin.metadata_file.clone());
+            let mut digest = [0; 32];
+            metadata
+                .to_string()
+                .bytes()
+                .enumerate()
+                .for_each(|(n, b)| digest[n % 32] = u8::wrapping_mul(digest[n % 32], 31) ^ b);
+            let stamp = Stamp { modified: i64::try_from(n).unwrap_or(0), ..Stamp::default() };
+            let before = model.files.get(&at).map(|(product, size)| (product.clone(), *size));
+            let found = Found { product: Arc::new(product.clone()), stamp, digest };
+            let outcome = store.apply(&[Change::Found(found)]).await.expect("applied")[0];
+            let expected = match &before {
+                None => Outcome::Added,
+                Some((before, _)) if *before == product => Outcome::Unchanged,
+                Some(_) => Outcome::Updated,
+            };
+            prop_assert_eq!(outcome, expected);
+            model.files.insert(at, (product, before.and_then(|(_, size)| size)));
+        }
+        Step::Remove(at) => {
+            let outcome = store.apply(&[Change::Gone(folder(at))]).await.expect("applied")[0];
+            let expected = if model.files.remove(&at).is_some() { Outcome::Removed } else { Outcome::Unchanged };
+            prop_assert_eq!(outcome, expected);
+        }
+        Step::Fail(at) => {
+            let change =
+                Change::Failing { folder: folder(at), path: "p".to_owned(), error: "e".to_owned(), stamp: None };
+            store.apply(&[change]).await.expect("applied");
+        }
+        Step::Measure(at, bytes) => {
+            store.apply(&[Change::Measured { folder: folder(at), bytes }]).await.expect("applied");
+            if let Some((_, size)) = model.files.get_mut(&at) {
+                *size = bytes;
+            }
+        }
+        Step::Ingest(metadata) => {
+            let product = Product::from_metadata(metadata, "vol").expect("a product");
+            model.ingested.insert(product.execution_block.clone(), product.clone());
+            store.ingest(product).await.expect("ingested");
+        }
+    }
+    Ok(())
+}
