@@ -27,6 +27,8 @@ pub(crate) enum ApiError {
 /// What a handler ends in.
 pub(crate) type Result<T> = std::result::Result<T, ApiError>;
 
+/// The longest detail, in characters: what was sent is quoted, and may be long.
+const DETAIL: usize = 1000;
 /// How long a client should wait before it asks again what cannot be answered at the moment, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
@@ -63,6 +65,7 @@ impl ApiError {
             ),
             ApiError::Unavailable(why) => (StatusCode::SERVICE_UNAVAILABLE, why.clone()),
         };
+        let detail: String = detail.chars().take(DETAIL).collect();
         let mut response = reply::json_with(status, &json!({ "detail": detail }));
         let headers = response.headers_mut();
         match self {

@@ -38,15 +38,23 @@ pub(crate) async fn data_product(api: Arc<Api>, request: Request) -> Result<Resp
     let candidates = candidates(&body, &execution_block, &api.volume)?;
     let mut found = read(&api, &candidates, &execution_block).await?;
     let uid = found.product.uid;
+    let folder = found.product.folder.clone();
     for _ in 0..ROUNDS {
         // The indexer may have read a newer version meanwhile, which this one must not undo: what is on disk last is
         // also written last.
         let stamp = found.stamp;
         api.store.apply(&[Change::Found(found)]).await?;
-        found = read(&api, &candidates, &execution_block).await?;
-        if found.stamp == stamp {
-            break;
-        }
+        found = match read(&api, &candidates, &execution_block).await {
+            Ok(again) if again.stamp == stamp => break,
+            Ok(again) => again,
+            Err(error) => {
+                // It went meanwhile; whoever looked before us may have said so already.
+                if let Some(folder) = folder.filter(|_| matches!(error, ApiError::NotFound(_))) {
+                    api.store.apply(&[Change::Gone(folder)]).await?;
+                }
+                return Err(error);
+            }
+        };
     }
     Ok(received("New data product received and search store index updated", uid))
 }
@@ -80,8 +88,8 @@ async fn read(api: &Arc<Api>, candidates: &[Folder], execution_block: &str) -> R
     let found =
         tokio::task::spawn_blocking(move || first_of(&volume, &candidates)).await.map_err(|_| ApiError::Internal)??;
     if found.product.execution_block != execution_block {
-        let named = &found.product.execution_block;
-        return Err(ApiError::BadRequest(format!("The metadata file names the execution block '{named}'.")));
+        // It is not said which: the caller may not be one who may know.
+        return Err(ApiError::BadRequest("The metadata file names another execution block.".to_owned()));
     }
     Ok(found)
 }

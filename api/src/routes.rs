@@ -15,7 +15,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tracing::{debug, error};
 use warp::Filter;
-use warp::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use warp::http::{HeaderMap, Method};
 
 type Handler = fn(Arc<Api>, Request) -> BoxFuture<'static, error::Result<Response>>;
 
@@ -108,7 +108,6 @@ async fn dispatch(
         None if matching.is_empty() => {
             Err(ApiError::NotFound("There is nothing at this path; /docs lists what there is.".to_owned()))
         }
-        None if *method == Method::OPTIONS => Ok(options(&allowed(&matching))),
         None => Err(ApiError::MethodNotAllowed { allow: allowed(&matching) }),
     }
 }
@@ -119,13 +118,6 @@ fn allowed(matching: &[(&Route, Option<&str>)]) -> String {
         _ => &["POST"],
     });
     methods.copied().collect::<Vec<_>>().join(", ")
-}
-
-fn options(allow: &str) -> Response {
-    let mut response = Response::default();
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    response.headers_mut().extend(HeaderValue::from_str(allow).ok().map(|allow| (header::ALLOW, allow)));
-    response
 }
 
 /// The path without the prefix that an ingress shows; ingresses that strip it themselves are served as well.

@@ -19,6 +19,8 @@ use warp::http::{HeaderValue, Method, header};
 
 /// How long the head of a request may take; also how long a connection may idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How many headers a request may have; their size is looked at by the routes.
+const HEADERS: usize = 1000;
 /// How many connections are served at once; further ones wait to be accepted.
 const CONNECTIONS: usize = 4096;
 /// How long requests may take to end once the server is to stop, and downloads.
@@ -52,6 +54,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: impl Future<Outpu
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
+            .max_headers(HEADERS)
             .serve_connection(TokioIo::new(stream), service.clone());
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
@@ -74,19 +77,14 @@ async fn accept(
     Ok((stream, place))
 }
 
-/// Waits for what is running: shortly for requests, longer for downloads.
+/// Waits for what is running: shortly for requests, longer where a download is among it. A download counts as ended when
+/// its connection is: what was made last is still to be sent.
 async fn end(graceful: GracefulShutdown, api: &Api) {
-    let downloads = async {
-        tokio::time::sleep(GRACE).await;
-        if api.downloads.count() > 0 {
-            info!("waiting up to {} s for {} downloads", DOWNLOAD_GRACE.as_secs(), api.downloads.count());
-            let _ = tokio::time::timeout(DOWNLOAD_GRACE - GRACE, api.downloads.none_running()).await;
-        }
-    };
-    tokio::select! {
-        () = graceful.shutdown() => {}
-        () = downloads => {}
+    let grace = if api.downloads.count() > 0 { DOWNLOAD_GRACE } else { GRACE };
+    if grace > GRACE {
+        info!("waiting up to {} s for {} downloads", grace.as_secs(), api.downloads.count());
     }
+    let _ = tokio::time::timeout(grace, graceful.shutdown()).await;
 }
 
 /// What browsers may call from the dashboard's pages.

@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use shared::access::Viewer;
-use shared::status::Indexing;
+use shared::status::{Indexing, Progress};
 use shared::store::{Store, Summary};
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ pub(crate) async fn follow(store: &dyn Store, bar: &ProgressBar) -> Option<Summa
         let summary = store.summary(&Viewer::anonymous(), 0).await.ok()?;
         let line = line(&summary, begun.elapsed());
         bar.set_length(summary.indexing.progress.total_files.max(1));
-        bar.set_position(summary.indexing.progress.files_processed);
+        bar.set_position(done(&summary.indexing.progress));
         bar.set_message(line.clone());
         if has_ended(&summary.indexing) {
             bar.finish_and_clear();
@@ -50,13 +50,15 @@ fn has_ended(indexing: &Indexing) -> bool {
     !indexing.in_progress && (indexing.ended.is_some() || indexing.volume_error.is_some())
 }
 
+/// Files that are dealt with, read or not.
+fn done(progress: &Progress) -> u64 {
+    progress.files_processed + progress.files_skipped
+}
+
 fn line(summary: &Summary, elapsed: Duration) -> String {
     let progress = &summary.indexing.progress;
-    let rate = progress.files_processed as f64 / elapsed.as_secs_f64().max(0.001);
-    format!(
-        "{} found, {} read, {} failed, {rate:.0}/s",
-        progress.total_files, progress.files_processed, summary.failing
-    )
+    let rate = done(progress) as f64 / elapsed.as_secs_f64().max(0.001);
+    format!("{} found, {} read, {} failed, {rate:.0}/s", progress.total_files, done(progress), summary.failing)
 }
 
 /// Writes log lines above the bar.

@@ -84,8 +84,7 @@ impl Worker {
 
     /// Lists a folder: folders in it are hinted at, and a metadata file that some walk does not know is to be read.
     fn list(&self, root: &Root<'_>, folder: &Folder, hint: &mut Hint) {
-        self.watch.add(folder);
-        let listing = match root.list(folder) {
+        let listing = match root.list(folder, || self.watch.add(folder)) {
             Ok(listing) => listing,
             Err(error) if is_gone(&error) && !folder.is_root() => return self.watch.forget(folder),
             Err(error) => {
@@ -102,7 +101,6 @@ impl Worker {
             if let Some(stamp) = listing.metadata {
                 run.found.fetch_add(1, Relaxed);
                 if run.reconciliation().see(folder, stamp) {
-                    run.read.fetch_add(1, Relaxed);
                     hint.read = true;
                 } else {
                     run.skipped.fetch_add(1, Relaxed);
@@ -174,9 +172,8 @@ pub(crate) async fn write(store: Arc<dyn Store>, mut changes: mpsc::Receiver<Ite
         for ((change, tickets), outcome) in changes.into_iter().zip(&tickets).zip(outcomes) {
             if let Change::Found(found) = change {
                 tickets.iter().for_each(|ticket| ticket.run().count(outcome));
-                if let Some(folder) = found.product.folder.clone().filter(|_| outcome != Outcome::Unchanged) {
-                    measure.product(folder);
-                }
+                // Also where the product is as it was: its files need not be.
+                found.product.folder.clone().into_iter().for_each(|folder| measure.product(folder));
             }
         }
     }

@@ -247,7 +247,7 @@ impl Indexer {
     fn accept(&self, known: usize) -> Result<(), Refused> {
         let root = self.volume.open()?;
         let identity = root.identity()?;
-        let empty = root.list(&Folder::root())?.empty;
+        let empty = root.list(&Folder::root(), || ())?.empty;
         let mut accepted = self.worker.accepted.lock().unwrap_or_else(PoisonError::into_inner);
         if accepted.is_some_and(|before| before != identity) {
             if empty && known > 0 {
@@ -274,25 +274,26 @@ impl Indexer {
     }
 }
 
+/// Counts of a run as `/status` shows them: files that were known and not read are skipped, not processed.
 fn progress(run: &Run, indexing_step: Step) -> Progress {
-    let skipped = run.skipped.load(Relaxed);
-    let (added, updated) = (run.added.load(Relaxed), run.updated.load(Relaxed));
+    let (added, updated, unchanged) = (run.added.load(Relaxed), run.updated.load(Relaxed), run.unchanged.load(Relaxed));
     Progress {
-        files_processed: skipped + added + updated + run.failed.load(Relaxed),
+        files_processed: added + updated + unchanged + run.failed.load(Relaxed),
         total_files: run.found.load(Relaxed),
         files_added: added,
         files_updated: updated,
-        files_skipped: skipped,
+        files_skipped: run.skipped.load(Relaxed),
         indexing_step,
     }
 }
 
 fn step(run: &Run) -> Step {
     let counts = progress(run, Step::Scanning);
+    let ingested = counts.files_processed + counts.files_skipped;
     match counts.total_files {
         0 => Step::Scanning,
-        found if run.is_listed() => Step::IngestingRemaining(found.saturating_sub(counts.files_processed)),
-        found => Step::ScanningAndIngesting { found, ingested: counts.files_processed },
+        found if run.is_listed() => Step::IngestingRemaining(found.saturating_sub(ingested)),
+        found => Step::ScanningAndIngesting { found, ingested },
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::ingest::Item;
 use shared::folder::Folder;
 use shared::store::Change;
-use shared::volume::{Root, Volume};
+use shared::volume::{Root, Volume, is_gone};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
@@ -104,7 +104,12 @@ fn size(root: &Root<'_>, folder: &Folder) -> io::Result<u64> {
             if kind.is_dir() {
                 open.push(entry.open_dir()?);
             } else if kind.is_file() {
-                bytes += entry.metadata()?.len();
+                bytes += match entry.metadata() {
+                    Ok(metadata) => metadata.len(),
+                    // Removed since the folder was read, as files of products in the making are.
+                    Err(error) if is_gone(&error) => 0,
+                    Err(error) => return Err(error),
+                };
             }
         }
     }

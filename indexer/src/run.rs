@@ -28,7 +28,7 @@ pub(crate) struct Run {
     pub(crate) folders: AtomicU64,
     pub(crate) found: AtomicU64,
     pub(crate) skipped: AtomicU64,
-    pub(crate) read: AtomicU64,
+    pub(crate) unchanged: AtomicU64,
     pub(crate) added: AtomicU64,
     pub(crate) updated: AtomicU64,
     pub(crate) failed: AtomicU64,
@@ -51,7 +51,7 @@ impl Run {
             folders: AtomicU64::new(0),
             found: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
-            read: AtomicU64::new(0),
+            unchanged: AtomicU64::new(0),
             added: AtomicU64::new(0),
             updated: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -102,7 +102,7 @@ impl Run {
         match outcome {
             Outcome::Added => &self.added,
             Outcome::Updated => &self.updated,
-            Outcome::Unchanged | Outcome::Removed => &self.skipped,
+            Outcome::Unchanged | Outcome::Removed => &self.unchanged,
         }
         .fetch_add(1, Ordering::Relaxed);
     }

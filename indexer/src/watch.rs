@@ -40,14 +40,15 @@ struct Folders {
     refused: BTreeSet<Folder>,
     /// The kernel takes no more; not tried again until the next walk of everything.
     full: bool,
+    /// Events were lost.
+    uncertain: bool,
 }
 
 /// Watches folders, where it can.
 pub(crate) struct Watch {
     /// `None` where only walks find out.
     watcher: Option<Mutex<RecommendedWatcher>>,
-    root: PathBuf,
-    folders: Arc<Mutex<Folders>>,
+    handler: Handler,
 }
 
 impl Watch {
@@ -60,7 +61,6 @@ impl Watch {
         settle: &Settle,
     ) -> Watch {
         let root = std::path::absolute(volume.path()).unwrap_or_else(|_| volume.path().to_owned());
-        let folders = Arc::new(Mutex::new(Folders::default()));
         let events = match (mode, network_file_system(&root)) {
             (WatchMode::Poll, _) => false,
             (WatchMode::Auto, Some(kind)) => {
@@ -69,76 +69,80 @@ impl Watch {
             }
             (WatchMode::Auto | WatchMode::Events, _) => true,
         };
-        let watcher = events.then(|| {
-            let handler = Handler {
-                root: root.clone(),
-                volume: volume.clone(),
-                folders: folders.clone(),
-                queue: queue.clone(),
-                measure: measure.clone(),
-                settle: settle.clone(),
-            };
-            let config = Config::default().with_follow_symlinks(false);
-            RecommendedWatcher::new(move |event| handler.handle(event), config)
-        });
-        let watcher = match watcher {
-            Some(Ok(watcher)) => Some(Mutex::new(watcher)),
-            Some(Err(error)) => {
-                warn!("no events to be had, the volume is polled: {error}");
-                None
-            }
-            None => None,
+        let handler = Handler {
+            root,
+            volume: volume.clone(),
+            folders: Arc::default(),
+            queue: queue.clone(),
+            measure: measure.clone(),
+            settle: settle.clone(),
         };
-        Watch { watcher, root, folders }
+        let watcher = events.then(|| watcher(&handler)).and_then(|watcher| {
+            watcher
+                .inspect_err(|error| warn!("no events to be had, the volume is polled: {error}"))
+                .ok()
+                .map(Mutex::new)
+        });
+        Watch { watcher, handler }
+    }
+
+    fn folders(&self) -> MutexGuard<'_, Folders> {
+        lock(&self.handler.folders)
     }
 
     /// Watches a folder. Where the kernel refuses, the folder counts as polled and is tried again at the next walk.
     pub(crate) fn add(&self, folder: &Folder) {
-        let mut folders = lock(&self.folders);
-        let Some(watcher) = self.watcher.as_ref().filter(|_| !folders.full) else {
-            if !folders.watched.contains(folder) {
-                folders.refused.insert(folder.clone());
-            }
-            return;
-        };
+        let mut folders = self.folders();
         if folders.watched.contains(folder) {
             return;
         }
+        let Some(watcher) = self.watcher.as_ref().filter(|_| !folders.full) else {
+            folders.refused.insert(folder.clone());
+            return;
+        };
+        // Before it is so: an event that says otherwise must find it here.
+        folders.watched.insert(folder.clone());
         // The event thread takes this lock as well, and must not wait for the kernel here.
         drop(folders);
-        let path = if folder.is_root() { self.root.clone() } else { self.root.join(folder.as_str()) };
-        let result = lock(watcher).watch(&path, RecursiveMode::NonRecursive);
-        let mut folders = lock(&self.folders);
-        match result {
-            Ok(()) => {
-                folders.refused.remove(folder);
-                folders.watched.insert(folder.clone());
-            }
-            // Gone already: an event of its parent says so.
-            Err(error) if is_gone(&error) => {}
-            Err(error) => {
-                folders.refused.insert(folder.clone());
-                if matches!(error.kind, ErrorKind::MaxFilesWatch) && !std::mem::replace(&mut folders.full, true) {
-                    warn!(
-                        "no more folders can be watched, the rest is polled: fs.inotify.max_user_watches sets the limit"
-                    );
-                } else {
-                    warn!(%folder, "cannot be watched and is polled: {error}");
-                }
-            }
+        let root = &self.handler.root;
+        let path = if folder.is_root() { root.clone() } else { root.join(folder.as_str()) };
+        let Err(error) = lock(watcher).watch(&path, RecursiveMode::NonRecursive) else { return };
+        let mut folders = self.folders();
+        folders.watched.remove(folder);
+        // What is gone already, an event of its parent tells.
+        if is_gone(&error) {
+            return;
+        }
+        folders.refused.insert(folder.clone());
+        if !matches!(error.kind, ErrorKind::MaxFilesWatch) {
+            warn!(%folder, "cannot be watched and is polled: {error}");
+        } else if !std::mem::replace(&mut folders.full, true) {
+            warn!("no more folders can be watched, the rest is polled: fs.inotify.max_user_watches sets the limit");
         }
     }
 
-    /// Begins to count anew what is not watched, and to try whether it can be.
+    /// Begins to count anew what is not watched, and to try whether it can be. Where events were lost, which watches are
+    /// on which folders is not known any more, and all are set anew.
     pub(crate) fn begin_walk(&self) {
-        let mut folders = lock(&self.folders);
+        let mut folders = self.folders();
         folders.refused.clear();
         folders.full = false;
+        if !std::mem::take(&mut folders.uncertain) {
+            return;
+        }
+        folders.watched.clear();
+        drop(folders);
+        if let Some(own) = &self.watcher {
+            match watcher(&self.handler) {
+                Ok(new) => *lock(own) = new,
+                Err(error) => warn!("the watches cannot be set anew: {error}"),
+            }
+        }
     }
 
     /// Forgets folders that are not there.
     pub(crate) fn forget(&self, folder: &Folder) {
-        lock(&self.folders).forget(folder);
+        self.folders().forget(folder);
     }
 
     /// What `/status` calls it.
@@ -148,9 +152,15 @@ impl Watch {
 
     /// How many folders are watched, and how many are not and should be.
     pub(crate) fn coverage(&self) -> (u64, u64) {
-        let folders = lock(&self.folders);
+        let folders = self.folders();
         (folders.watched.len() as u64, folders.refused.len() as u64)
     }
+}
+
+fn watcher(handler: &Handler) -> notify::Result<RecommendedWatcher> {
+    let handler = handler.clone();
+    let config = Config::default().with_follow_symlinks(false);
+    RecommendedWatcher::new(move |event| handler.handle(event), config)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -185,6 +195,7 @@ impl Folders {
 }
 
 /// Turns events into hints, on the thread that reads them; it must not wait for anything.
+#[derive(Clone)]
 struct Handler {
     root: PathBuf,
     volume: Arc<Volume>,
@@ -224,10 +235,7 @@ fn happened(kind: EventKind) -> Option<&'static [Happened]> {
 impl Handler {
     fn handle(&self, event: notify::Result<Event>) {
         match event {
-            Ok(event) if event.need_rescan() => {
-                warn!("the kernel lost events: everything is walked");
-                self.queue.lost_hints();
-            }
+            Ok(event) if event.need_rescan() => self.lost_events("the kernel lost events"),
             Ok(event) => {
                 for (what, path) in happened(event.kind)
                     .into_iter()
@@ -237,11 +245,14 @@ impl Handler {
                     self.hint(what, path);
                 }
             }
-            Err(error) => {
-                warn!("events may have been lost, everything is walked: {error}");
-                self.queue.lost_hints();
-            }
+            Err(error) => self.lost_events(&format!("events may have been lost: {error}")),
         }
+    }
+
+    fn lost_events(&self, why: &str) {
+        warn!("{why}; everything is walked");
+        lock(&self.folders).uncertain = true;
+        self.queue.lost_hints();
     }
 
     fn hint(&self, what: Happened, path: &Path) {
@@ -249,8 +260,11 @@ impl Handler {
         let Ok(path) = path.parse::<Folder>() else { return };
         let (Some(name), Some(parent)) = (path.name(), path.parent()) else {
             // The storage path itself went, or moved: its watches tell nothing more.
-            lock(&self.folders).forget(&path);
-            return self.queue.lost_hints();
+            if what == Happened::Folder {
+                lock(&self.folders).forget(&path);
+                self.queue.lost_hints();
+            }
+            return;
         };
         if self.volume.prunes_any(&parent) {
             return;

@@ -205,12 +205,14 @@ impl Root<'_> {
         Ok(openat(&dir, ".", flags, Mode::empty())?)
     }
 
-    /// Lists a folder.
+    /// Lists a folder. Once it is sure that it is one, and before what is in it is read, `opened` is called: a watch
+    /// that is set there misses nothing.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn list(&self, folder: &Folder) -> io::Result<Listing> {
+    pub fn list(&self, folder: &Folder, opened: impl FnOnce()) -> io::Result<Listing> {
         let mut dir = fs::Dir::new(self.open_listable(folder)?)?;
+        opened();
         let mut listing = Listing { empty: true, ..Listing::default() };
         while let Some(entry) = dir.read() {
             let entry = entry?;
@@ -341,7 +343,7 @@ mod tests {
 
         let volume = volume(inside.path());
         let root = volume.open().expect("the root");
-        assert_eq!(root.list(&Folder::root()).expect("a listing").folders, ["eb"]);
+        assert_eq!(root.list(&Folder::root(), || ()).expect("a listing").folders, ["eb"]);
         for folder in ["linked", "eb"] {
             let read = root.read(&folder.parse().expect("a folder"));
             assert!(matches!(read, Err(ReadError::Outside | ReadError::Missing)), "{folder}: {read:?}");
@@ -361,7 +363,7 @@ mod tests {
         let root = volume.open().expect("the root");
         for folder in ["dir", "fifo"] {
             let folder = folder.parse().expect("a folder");
-            assert!(root.list(&folder).expect("a listing").metadata.is_some());
+            assert!(root.list(&folder, || ()).expect("a listing").metadata.is_some());
             assert!(matches!(root.read(&folder), Err(ReadError::Io(_))));
         }
         assert!(matches!(root.read(&"dangling".parse().expect("a folder")), Err(ReadError::Missing)));
@@ -374,6 +376,9 @@ mod tests {
         fs::create_dir(real.path().join("eb")).expect("a folder");
         let link = real.path().join("link");
         std::os::unix::fs::symlink(real.path(), &link).expect("a link");
-        assert_eq!(volume(&link).open().expect("the root").list(&Folder::root()).expect("a listing").folders, ["eb"]);
+        assert_eq!(
+            volume(&link).open().expect("the root").list(&Folder::root(), || ()).expect("a listing").folders,
+            ["eb"]
+        );
     }
 }

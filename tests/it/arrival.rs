@@ -117,6 +117,30 @@ fn trees_move_in_around_and_away() {
     assert_eq!(walks(&server), 1);
 }
 
+/// How many folders and files a process has the kernel watch.
+fn kernel_watches(server: &Server) -> usize {
+    let infos = fs::read_dir(format!("/proc/{}/fdinfo", server.pid())).expect("its files");
+    let texts = infos.filter_map(|info| fs::read_to_string(info.ok()?.path()).ok());
+    texts.map(|text| text.lines().filter(|line| line.starts_with("inotify")).count()).sum()
+}
+
+#[test]
+fn only_folders_are_watched_and_only_those_that_are_there() {
+    let volume = Volume::new();
+    volume.product("eb", "eb-a-20240101-1", "");
+    let server = watching(&volume);
+    assert_eq!(kernel_watches(&server), 2);
+    for n in 0..50 {
+        volume.write("eb/part.tmp", "x");
+        fs::rename(volume.at("eb/part.tmp"), volume.at(&format!("eb/part-{n}"))).expect("renamed");
+    }
+    volume.product("eb/inner", "eb-a-20240101-1", "");
+    tests::wait_for("the inner product", || (server.folders().len() == 2).then_some(()));
+    tests::wait_for("three watches", || (kernel_watches(&server) == 3).then_some(()));
+    fs::remove_dir_all(volume.at("eb/inner")).expect("removed");
+    tests::wait_for("two watches", || (kernel_watches(&server) == 2).then_some(()));
+}
+
 #[test]
 fn a_link_left_behind_is_not_followed() {
     let volume = Volume::new();

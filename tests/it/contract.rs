@@ -258,6 +258,28 @@ fn restricted_products_are_nowhere() {
 }
 
 #[test]
+fn archives_leave_out_what_nobody_knows_the_access_of() {
+    let volume = Volume::new();
+    let block = "eb-a-20240101-1";
+    volume.product("eb", block, "");
+    volume.product("eb/hidden", block, "context: {access_group: staff}");
+    volume.write("eb/hidden/data", "secret");
+    volume.product("eb/hidden/open", block, "");
+    volume.write("eb/hidden/open/data", "public");
+    // Never read well, so that nobody knows who may see it.
+    volume.product("eb/broken", block, "context: {access_group: staff}\n  [");
+    volume.write("eb/broken/data", "secret");
+    // No product, whatever is in it.
+    volume.product("eb/vis.ms", block, "");
+    volume.write("eb/vis.ms/data", "table");
+    let server = Server::start(volume.path());
+    let answer = server.post("/download", &json!({"execution_block": block}));
+    let archive = String::from_utf8_lossy(&answer.body).into_owned();
+    assert_eq!(answer.status, 200);
+    assert!(!archive.contains("secret") && archive.contains("public") && archive.contains("table"));
+}
+
+#[test]
 fn bad_input_gets_a_clear_error() {
     let uid = json!("00000000-0000-0000-0000-000000000000");
     for (path, body, status) in [
@@ -275,6 +297,7 @@ fn bad_input_gets_a_clear_error() {
             400,
         ),
         ("/filterdataproducts", json!({"pageSize": "many"}), 400),
+        ("/filterdataproducts", json!({"filterModel": {"items": vec![json!({}); 501]}}), 400),
         ("/filterdataproducts", json!(null), 400),
         ("/download", json!({}), 400),
         ("/download", json!({"uid": "not-a-uuid"}), 400),

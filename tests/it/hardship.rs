@@ -157,6 +157,7 @@ fn signals_end_it_within_a_second_whoever_is_connected() {
 #[test]
 fn events_that_were_lost_are_made_up_for() {
     let volume = Volume::new();
+    volume.product("eb-1", "eb-a-20240101-2", "");
     let server = Server::start(volume.path());
     server.signal(rustix::process::Signal::STOP);
     // More than the kernel keeps for one reader: /proc/sys/fs/inotify/max_queued_events is 16384 or more.
@@ -171,9 +172,14 @@ fn events_that_were_lost_are_made_up_for() {
         fs::write(volume.at(&format!("f{}", n % 500)), b"x").expect("a file");
     }
     volume.product("eb-late", "eb-a-20240101-1", "");
+    fs::remove_dir_all(volume.at("eb-1")).expect("removed");
+    volume.product("eb-1", "eb-a-20240101-3", "");
     server.signal(rustix::process::Signal::CONT);
-    server.wait_for_folders(&["eb-late"]);
+    server.wait_for_folders(&["eb-1", "eb-late"]);
     tests::wait_for("a word of it", || server.log().contains("lost events").then_some(()));
+    // Watches are on the folders that are there now, and not on those of before.
+    volume.product("eb-1", "eb-a-20240101-3", "x: later");
+    tests::wait_for("the change", || (server.search(&["x:later"]).len() == 1).then_some(()));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use cap_std::fs::{File, Metadata, MetadataExt, PermissionsExt};
 use shared::folder::Folder;
 use shared::volume::{Root, Volume, is_gone, leads_out};
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -28,8 +28,10 @@ pub(super) struct Archive {
     file: Option<Content>,
     /// What is still to be archived, the next last.
     names: Vec<PathBuf>,
-    /// Folders that are left out: products that the caller may not see.
-    hidden: HashSet<PathBuf>,
+    /// The products that the caller may see, of those in the folders asked for; also those folders themselves. Any
+    /// other folder with a metadata file is left out: it may be a product that is not known yet, or does not read, and
+    /// who may see that is not known either.
+    visible: BTreeSet<PathBuf>,
     /// Nothing more is to be made.
     complete: bool,
 }
@@ -43,12 +45,12 @@ struct Content {
 }
 
 impl Archive {
-    /// An archive of `folders` without those that are `hidden`, in chunks of `chunk` bytes.
-    pub(super) fn new(volume: Arc<Volume>, folders: &[Folder], hidden: &[Folder], chunk: usize) -> Archive {
+    /// An archive of `folders`, in chunks of `chunk` bytes. Of the products inside them those that are `visible` go in.
+    pub(super) fn new(volume: Arc<Volume>, folders: &[Folder], visible: &[Folder], chunk: usize) -> Archive {
         let path = |folder: &Folder| PathBuf::from(folder.as_path());
         let names = folders.iter().rev().map(path).collect();
-        let hidden = hidden.iter().map(path).collect();
-        Archive { volume, chunk, ready: Vec::new(), file: None, names, hidden, complete: false }
+        let visible = folders.iter().chain(visible).map(path).collect();
+        Archive { volume, chunk, ready: Vec::new(), file: None, names, visible, complete: false }
     }
 
     /// The next chunk; `None` after the last. May wait for the disk.
@@ -106,11 +108,15 @@ impl Archive {
         let kind = metadata.file_type();
         if kind.is_dir() {
             let below = sorted(root, name)?;
+            if self.is_hidden(name, &below) {
+                self.names.extend(self.visible_in(name).into_iter().rev());
+                return Ok(());
+            }
             if name != Path::new(".") {
                 let header = header(EntryType::Directory, &metadata, 0);
                 self.ready.extend(entry_bytes(header, name, None)?);
             }
-            self.names.extend(below.into_iter().filter(|name| !self.hidden.contains(name)));
+            self.names.extend(below);
         } else if kind.is_file() {
             let file = root.open_file(name)?;
             let metadata = file.metadata()?;
@@ -123,6 +129,25 @@ impl Archive {
             warn!("{} is neither file nor folder nor link and is left out of a download", name.display());
         }
         Ok(())
+    }
+
+    /// Whether a folder that holds these names is a product that the caller may not see, or may be one.
+    fn is_hidden(&self, folder: &Path, names: &[PathBuf]) -> bool {
+        let is_walked = |folder: Folder| !self.volume.prunes_any(&folder);
+        !self.visible.contains(folder)
+            && names.contains(&folder.join(&self.volume.origin().metadata_file))
+            && folder.to_str().and_then(|folder| folder.parse().ok()).is_some_and(is_walked)
+    }
+
+    /// The outermost visible products in a folder.
+    fn visible_in(&self, folder: &Path) -> Vec<PathBuf> {
+        let mut outermost: Vec<PathBuf> = Vec::new();
+        for inner in self.visible.range(folder.to_owned()..).take_while(|inner| inner.starts_with(folder)) {
+            if !outermost.last().is_some_and(|outer| inner.starts_with(outer)) {
+                outermost.push(inner.clone());
+            }
+        }
+        outermost
     }
 
     /// A link is archived as one, unless it leads nowhere or out of the storage path.

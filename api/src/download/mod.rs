@@ -15,7 +15,6 @@ use shared::store::Lookup;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 use warp::Reply;
@@ -23,38 +22,26 @@ use warp::http::{HeaderValue, header};
 
 /// The downloads that are running.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Running(Arc<(AtomicUsize, Notify)>);
+pub(crate) struct Running(Arc<AtomicUsize>);
 
 /// One of them, until dropped.
 struct Share(Running);
 
 impl Running {
     fn begin(&self) -> Share {
-        self.0.0.fetch_add(1, Ordering::AcqRel);
+        self.0.fetch_add(1, Ordering::AcqRel);
         Share(self.clone())
     }
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
-        self.0.0.load(Ordering::Acquire)
-    }
-
-    /// Waits until there is none.
-    pub(crate) async fn none_running(&self) {
-        loop {
-            let ended = self.0.1.notified();
-            if self.count() == 0 {
-                return;
-            }
-            ended.await;
-        }
+        self.0.load(Ordering::Acquire)
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.0.0.0.fetch_sub(1, Ordering::AcqRel);
-        self.0.0.1.notify_waiters();
+        self.0.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -81,11 +68,11 @@ pub(crate) async fn download(api: Arc<Api>, request: Request) -> Result<Response
         (Wanted::Uid(_), Some(name)) => name.to_owned(),
         _ => first.execution_block.clone(),
     };
-    let mut hidden = Vec::new();
+    let mut visible = Vec::new();
     for folder in &folders {
-        hidden.extend(api.store.hidden_below(folder, &viewer).await?);
+        visible.extend(api.store.visible_below(folder, &viewer).await?);
     }
-    let archive = Archive::new(api.volume.clone(), &folders, &hidden, api.settings.chunk);
+    let archive = Archive::new(api.volume.clone(), &folders, &visible, api.settings.chunk);
     stream(archive, &name, api.downloads.begin()).await
 }
 

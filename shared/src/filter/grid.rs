@@ -1,12 +1,14 @@
 //! `POST /filterdataproducts`: the filter, sort and page models of the dashboard's grid (MUI DataGrid).
 
-use super::{BadSearch, Comparison, Filter, Key, Test, Text, pairs, parse_number};
+use super::{BadSearch, Comparison, Filter, Key, MAX_CONDITIONS, Test, Text, bounded, pairs, parse_number};
 use crate::date;
 use crate::query::{Page, Query, Sort};
 use serde_json::{Map, Value};
 
 /// The most rows on one page, whatever is asked.
 pub const MAX_PAGE_SIZE: usize = 1000;
+/// The most fields to sort by.
+const MAX_SORTS: usize = 16;
 /// The rows on a page when nothing is asked.
 const DEFAULT_PAGE_SIZE: usize = 100;
 
@@ -48,7 +50,7 @@ fn object<'a>(body: &'a Map<String, Value>, name: &str) -> Result<Option<&'a Map
 fn list<'a>(body: &'a Map<String, Value>, name: &str) -> Result<&'a [Value], BadSearch> {
     match body.get(name) {
         None | Some(Value::Null) => Ok(&[]),
-        Some(Value::Array(items)) => Ok(items),
+        Some(Value::Array(items)) => bounded(name, items.len(), MAX_CONDITIONS).map(|()| items.as_slice()),
         Some(_) => Err(BadSearch::new(format!("{name} must be a list."))),
     }
 }
@@ -209,6 +211,7 @@ fn alternatives(field: &str, value: &Value) -> Result<Vec<Text>, BadSearch> {
     let mut texts = Vec::new();
     match value {
         Value::Array(values) => {
+            bounded(field, values.len(), MAX_CONDITIONS)?;
             for value in values {
                 texts.extend(scalar_text(field, value)?.as_deref().map(Text::new));
             }
@@ -233,10 +236,11 @@ fn sort(body: &Map<String, Value>) -> Result<Vec<Sort>, BadSearch> {
             Some(Value::String(direction)) if direction == "desc" => true,
             Some(_) => return Err(wrong()),
         };
-        if !field.is_empty() {
+        if !field.is_empty() && !sorts.iter().any(|sort: &Sort| sort.field == field) {
             sorts.push(Sort { field: field.to_owned(), descending });
         }
     }
+    bounded("sortModel", sorts.len(), MAX_SORTS)?;
     Ok(sorts)
 }
 

@@ -136,9 +136,10 @@ impl Key {
         match self {
             Key::Every => true,
             Key::Path(key) => path.strip_prefix(key.as_str()).is_some_and(ends_name),
-            Key::Ending(key) => path.match_indices(key.as_str()).any(|(at, found)| {
-                (at == 0 || path.as_bytes()[at - 1] == b'.') && ends_name(&path[at + found.len()..])
-            }),
+            Key::Ending(key) => {
+                let names = path.match_indices('.').map(|(at, _)| &path[at + 1..]);
+                std::iter::once(path).chain(names).any(|rest| rest.strip_prefix(key.as_str()).is_some_and(ends_name))
+            }
         }
     }
 }
@@ -184,6 +185,18 @@ impl Filter {
 
     pub(crate) fn not(self) -> Filter {
         Filter::Not(Box::new(self))
+    }
+}
+
+/// The most conditions of one search, and the most values of one condition: each costs time for every product.
+pub(crate) const MAX_CONDITIONS: usize = 500;
+
+/// Refuses what is more than a person or a dashboard would ask.
+pub(crate) fn bounded(what: &str, count: usize, most: usize) -> Result<(), BadSearch> {
+    if count > most {
+        Err(BadSearch::new(format!("{what}: {count} are too many; {most} is the most.")))
+    } else {
+        Ok(())
     }
 }
 

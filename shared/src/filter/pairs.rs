@@ -1,6 +1,6 @@
 //! `POST /dataproductsearch`: a range of dates and a list of `key:value` pairs.
 
-use super::{BadSearch, Comparison, Filter, Key, Test, Text};
+use super::{BadSearch, Comparison, Filter, Key, MAX_CONDITIONS, Test, Text, bounded};
 use crate::query::Query;
 use chrono::NaiveDate;
 use serde_json::Value;
@@ -27,7 +27,10 @@ pub fn parse(body: &Value, date_format: &str, limit: usize) -> Result<Query, Bad
     ];
     let pairs = match body.get("key_value_pairs") {
         None | Some(Value::Null) => Vec::new(),
-        Some(Value::Array(pairs)) => pairs.iter().map(split).collect::<Result<_, _>>()?,
+        Some(Value::Array(pairs)) => {
+            bounded("key_value_pairs", pairs.len(), MAX_CONDITIONS)?;
+            pairs.iter().map(split).collect::<Result<_, _>>()?
+        }
         Some(_) => return Err(BadSearch::new("key_value_pairs must be a list of 'key:value' strings.")),
     };
     all.extend(pairs.iter().map(|(key, value)| contains(key, value)));

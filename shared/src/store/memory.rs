@@ -123,13 +123,13 @@ impl Store for MemoryStore {
         Ok(hits)
     }
 
-    async fn hidden_below(&self, folder: &Folder, viewer: &Viewer) -> Result<Vec<Folder>> {
+    async fn visible_below(&self, folder: &Folder, viewer: &Viewer) -> Result<Vec<Folder>> {
         let index = self.read();
-        let hidden = index.files_below(folder).filter(|(_, file)| {
+        let visible = index.files_below(folder).filter(|(_, file)| {
             let entry = file.uid.and_then(|uid| index.entry(uid));
-            entry.is_some_and(|entry| !viewer.may_see(&entry.hit.product.access))
+            entry.is_some_and(|entry| viewer.may_see(&entry.hit.product.access))
         });
-        Ok(hidden.map(|(folder, _)| folder.clone()).collect())
+        Ok(visible.map(|(folder, _)| folder.clone()).collect())
     }
 
     async fn keys(&self, viewer: &Viewer) -> Result<Keys> {

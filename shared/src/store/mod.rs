@@ -137,8 +137,8 @@ pub trait Store: Send + Sync {
     async fn product(&self, uid: Uuid, viewer: &Viewer) -> Result<Lookup>;
     /// The products of an execution block, those nearest to the storage path first.
     async fn products_of(&self, execution_block: &str, viewer: &Viewer) -> Result<Vec<Hit>>;
-    /// The folders below this one whose products the viewer may not see.
-    async fn hidden_below(&self, folder: &Folder, viewer: &Viewer) -> Result<Vec<Folder>>;
+    /// The folders below this one whose products the viewer may see.
+    async fn visible_below(&self, folder: &Folder, viewer: &Viewer) -> Result<Vec<Folder>>;
     /// The keys that rows have.
     async fn keys(&self, viewer: &Viewer) -> Result<Keys>;
     /// How the store and indexing stand, with at most `failing` failing files.
