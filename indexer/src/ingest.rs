@@ -88,6 +88,7 @@ impl Worker {
             Ok(listing) => listing,
             Err(error) if is_gone(&error) && !folder.is_root() => return self.watch.forget(folder),
             Err(error) => {
+                self.watch.refuse(folder);
                 warn!(%folder, "cannot be listed; what is known in it stays: {error}");
                 hint.tickets.iter().for_each(|ticket| ticket.run().reconciliation().unreadable(folder.clone()));
                 return;

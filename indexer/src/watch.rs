@@ -140,6 +140,11 @@ impl Watch {
         }
     }
 
+    /// Counts a folder that cannot be read as polled.
+    pub(crate) fn refuse(&self, folder: &Folder) {
+        self.folders().refused.insert(folder.clone());
+    }
+
     /// Forgets folders that are not there.
     pub(crate) fn forget(&self, folder: &Folder) {
         self.folders().forget(folder);
@@ -269,6 +274,8 @@ impl Handler {
         if self.volume.prunes_any(&parent) {
             return;
         }
+        // Other permissions on a folder that could not be read.
+        let what = if lock(&self.folders).refused.contains(&path) { Happened::Folder } else { what };
         let now = Instant::now();
         if name == self.volume.origin().metadata_file {
             let due = if what == Happened::Writing { now + WRITING } else { now };

@@ -86,27 +86,40 @@ fn a_volume_that_vanishes_removes_nothing() {
     tests::wait_for("a new product", || (server.folders().len() == 5).then_some(()));
 }
 
+/// Root reads what it may not, so the program runs as somebody else where the test is root.
+fn start_unprivileged(volume: &Volume, reconcile_seconds: &str) -> Server {
+    fs::set_permissions(volume.path(), fs::Permissions::from_mode(0o777)).expect("a mode");
+    let mut command = serve(volume.path());
+    if fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0) {
+        let copy = volume.at("dpd");
+        fs::copy(binary("dpd"), &copy).expect("a copy that others may run");
+        command = with_bare_environment(Command::new(copy));
+        std::os::unix::process::CommandExt::uid(&mut command, 65534);
+        command.arg("serve").arg(volume.path()).args(["--listen", "127.0.0.1:0"]);
+    }
+    command.env("DPD_RECONCILE_SECONDS", reconcile_seconds);
+    Server::with(command, true)
+}
+
+#[test]
+fn a_folder_that_becomes_readable_is_read() {
+    let volume = Volume::new();
+    volume.product("shut/eb-1", "eb-a-20240101-1", "");
+    fs::set_permissions(volume.at("shut"), fs::Permissions::from_mode(0o000)).expect("a mode");
+    let server = start_unprivileged(&volume, "3600");
+    assert_eq!(server.status()["indexing"]["watch"]["folders_polled"], 1);
+    fs::set_permissions(volume.at("shut"), fs::Permissions::from_mode(0o755)).expect("a mode");
+    server.wait_for_folders(&["shut/eb-1"]);
+}
+
 #[test]
 fn products_in_a_folder_that_cannot_be_read_stay() {
     let volume = Volume::new();
     volume.product("shut/eb-1", "eb-a-20240101-1", "");
     volume.product("open/eb-2", "eb-a-20240101-2", "");
-    // Root reads what it may not, so the program runs as somebody else where the test is root.
-    let runs_as_root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
     let open =
         |path: &str, mode| fs::set_permissions(volume.at(path), fs::Permissions::from_mode(mode)).expect("a mode");
-    open("", 0o777);
-    let mut command = serve(volume.path());
-    command.env("DPD_RECONCILE_SECONDS", "1");
-    if runs_as_root {
-        let copy = volume.at("dpd");
-        fs::copy(binary("dpd"), &copy).expect("a copy that others may run");
-        let mut other = with_bare_environment(Command::new(copy));
-        std::os::unix::process::CommandExt::uid(&mut other, 65534);
-        other.arg("serve").arg(volume.path()).args(["--listen", "127.0.0.1:0"]).env("DPD_RECONCILE_SECONDS", "1");
-        command = other;
-    }
-    let server = Server::with(command, true);
+    let server = start_unprivileged(&volume, "1");
     server.wait_for_folders(&["open/eb-2", "shut/eb-1"]);
     open("shut", 0o000);
     fs::remove_dir_all(volume.at("open/eb-2")).expect("removed");

@@ -28,7 +28,7 @@ type Rank = (Reverse<NaiveDate>, Uuid);
 #[derive(Debug)]
 struct Entry {
     hit: Hit,
-    leaves: Vec<Leaf<Arc<str>>>,
+    leaves: Box<[Leaf<Arc<str>>]>,
 }
 
 /// A metadata file that is known of.
