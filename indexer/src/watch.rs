@@ -124,19 +124,17 @@ impl Watch {
     /// Begins to count anew what is not watched, and to try whether it can be. Where events were lost, which watches are
     /// on which folders is not known any more, and all are set anew.
     pub(crate) fn begin_walk(&self) {
+        // Held until the new watcher is in place, so that no worker sets a watch with the old one and counts it.
+        let own = self.watcher.as_ref().map(lock);
         let mut folders = self.folders();
         folders.refused.clear();
         folders.full = false;
-        if !std::mem::take(&mut folders.uncertain) {
-            return;
-        }
+        let Some(mut own) = own.filter(|_| std::mem::take(&mut folders.uncertain)) else { return };
         folders.watched.clear();
         drop(folders);
-        if let Some(own) = &self.watcher {
-            match watcher(&self.handler) {
-                Ok(new) => *lock(own) = new,
-                Err(error) => warn!("the watches cannot be set anew: {error}"),
-            }
+        match watcher(&self.handler) {
+            Ok(new) => *own = new,
+            Err(error) => warn!("the watches cannot be set anew: {error}"),
         }
     }
 
