@@ -4,9 +4,18 @@ use crate::Api;
 use crate::error::{ApiError, Result};
 use crate::reply::{self, Response};
 use crate::request::{Request, text};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use shared::access::Viewer;
+use shared::annotation::{Draft, Revision};
+use shared::store::{Lookup, Store};
 use std::sync::Arc;
+use uuid::Uuid;
 use warp::http::StatusCode;
+
+/// Who writes where nobody says who he is.
+const ANONYMOUS: &str = "anonymous";
+/// The longest text, in bytes.
+const TEXT_LIMIT: usize = 64 * 1024;
 
 /// The answer by contract, misspelling and all.
 fn no_postgresql() -> Value {
@@ -17,17 +26,80 @@ fn no_postgresql() -> Value {
 }
 
 /// `POST /annotation`
-pub(crate) async fn save(_: Arc<Api>, request: Request) -> Result<Response> {
+pub(crate) async fn save(api: Arc<Api>, request: Request) -> Result<Response> {
+    let viewer = request.viewer.clone();
     let body = request.object().await?;
-    for name in ["data_product_uid", "annotation_text"] {
-        if text(&body, name)?.is_none() {
-            return Err(ApiError::BadRequest(format!("An annotation needs '{name}'.")));
-        }
+    let (draft, id) = (draft(&body)?, annotation_id(&body)?);
+    let Some(annotations) = api.store.annotations() else {
+        return Ok(reply::json_with(StatusCode::SERVICE_UNAVAILABLE, &no_postgresql()));
+    };
+    if !is_visible(api.store.as_ref(), draft.product, &viewer).await? {
+        return Err(ApiError::NotFound("There is no such data product.".to_owned()));
     }
-    Ok(reply::json_with(StatusCode::SERVICE_UNAVAILABLE, &no_postgresql()))
+    let Some(id) = id else {
+        annotations.create(&draft).await?;
+        return Ok(saved(StatusCode::CREATED, "New Data Annotation received and successfully saved."));
+    };
+    match annotations.update(id, &draft).await? {
+        Revision::Done => Ok(saved(StatusCode::OK, "Data Annotation received and updated successfully.")),
+        Revision::Unknown => Err(ApiError::NotFound(format!("This data product has no annotation {id}."))),
+        Revision::NotTheAuthor => Err(ApiError::NotTheAuthor),
+    }
 }
 
-/// `GET /annotations/{uid}`
-pub(crate) async fn list(_: Arc<Api>, _: Request) -> Result<Response> {
-    Ok(reply::json_with(StatusCode::ACCEPTED, &no_postgresql()))
+fn saved(status: StatusCode, message: &str) -> Response {
+    reply::json_with(status, &json!({"status": "success", "message": message}))
+}
+
+fn draft(body: &Map<String, Value>) -> Result<Draft> {
+    let needed = |name| text(body, name)?.ok_or_else(|| ApiError::BadRequest(format!("An annotation needs '{name}'.")));
+    let (product, text) = (uid(needed("data_product_uid")?)?, needed("annotation_text")?);
+    if text.trim().is_empty() {
+        return Err(ApiError::BadRequest("annotation_text is empty.".to_owned()));
+    }
+    if text.len() > TEXT_LIMIT {
+        return Err(ApiError::BadRequest(format!("annotation_text is longer than {TEXT_LIMIT} bytes.")));
+    }
+    if text.contains('\0') {
+        return Err(ApiError::BadRequest("annotation_text must not contain U+0000.".to_owned()));
+    }
+    Ok(Draft { product, text: text.to_owned(), author: ANONYMOUS.to_owned() })
+}
+
+fn uid(text: &str) -> Result<Uuid> {
+    text.parse().map_err(|_| ApiError::BadRequest(format!("'{text}' is not a UUID.")))
+}
+
+/// The annotation that is to be changed; `None` for a new one. Old clients send the number as a string as well.
+fn annotation_id(body: &Map<String, Value>) -> Result<Option<i64>> {
+    let bad = || ApiError::BadRequest("annotation_id must be a whole number.".to_owned());
+    match body.get("annotation_id") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.is_empty() => Ok(None),
+        Some(Value::String(text)) => text.parse().map(Some).map_err(|_| bad()),
+        Some(number) => number.as_i64().map(Some).ok_or_else(bad),
+    }
+}
+
+/// Whether there is such a product; an error where the viewer may not see it.
+async fn is_visible(store: &dyn Store, product: Uuid, viewer: &Viewer) -> Result<bool> {
+    match store.product(product, viewer).await? {
+        Lookup::Found(_) => Ok(true),
+        Lookup::Unknown => Ok(false),
+        Lookup::Forbidden => Err(ApiError::Forbidden),
+    }
+}
+
+/// `GET /annotations/{uid}`. Those of a product that is not there are shown when it is back: until then nobody knows who
+/// may see them.
+pub(crate) async fn list(api: Arc<Api>, request: Request) -> Result<Response> {
+    let Some(annotations) = api.store.annotations() else {
+        return Ok(reply::json_with(StatusCode::ACCEPTED, &no_postgresql()));
+    };
+    let product = uid(request.parameter.as_deref().unwrap_or_default())?;
+    let found = match is_visible(api.store.as_ref(), product, &request.viewer).await? {
+        true => annotations.list(product).await?,
+        false => Vec::new(),
+    };
+    Ok(if found.is_empty() { reply::empty() } else { reply::json(&json!(found)) })
 }

@@ -12,6 +12,7 @@ use warp::http::{HeaderValue, StatusCode, header};
 pub(crate) enum ApiError {
     BadRequest(String),
     Forbidden,
+    NotTheAuthor,
     NotFound(String),
     MethodNotAllowed { allow: String },
     SlowBody,
@@ -40,6 +41,7 @@ impl ApiError {
             ApiError::Forbidden => {
                 (StatusCode::FORBIDDEN, "You are not in the access group of this data product.".to_owned())
             }
+            ApiError::NotTheAuthor => (StatusCode::FORBIDDEN, "Only its author may change an annotation.".to_owned()),
             ApiError::NotFound(what) => (StatusCode::NOT_FOUND, what.clone()),
             ApiError::MethodNotAllowed { allow } => {
                 (StatusCode::METHOD_NOT_ALLOWED, format!("This path answers {allow} only."))
@@ -83,6 +85,8 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
         match error {
             StoreError::Unavailable(why) => ApiError::Unavailable(why),
+            StoreError::Refused(why) => ApiError::Unprocessable(format!("The store cannot hold this: {why}")),
+            StoreError::Superseded => ApiError::Unavailable(error.to_string()),
         }
     }
 }

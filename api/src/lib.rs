@@ -10,6 +10,7 @@ mod error;
 mod ingest;
 mod metadata;
 mod openapi;
+mod paging;
 mod reindex;
 mod reply;
 mod request;
@@ -35,6 +36,7 @@ pub struct Api {
     started: DateTime<Utc>,
     openapi: serde_json::Value,
     downloads: download::Running,
+    pages: paging::Pages,
 }
 
 impl Api {
@@ -50,7 +52,8 @@ impl Api {
     ) -> Result<Arc<Api>, serde_yaml::Error> {
         let openapi = openapi::document(version(&settings), &settings.root_path)?;
         let downloads = download::Running::default();
-        Ok(Arc::new(Api { store, volume, settings, indexing, started: clock::now(), openapi, downloads }))
+        let pages = paging::Pages::default();
+        Ok(Arc::new(Api { store, volume, settings, indexing, started: clock::now(), openapi, downloads, pages }))
     }
 }
 

@@ -28,3 +28,8 @@ pub(crate) fn bytes(content_type: &str, bytes: Vec<u8>) -> Response {
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response
 }
+
+/// 204.
+pub(crate) fn empty() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}

@@ -34,6 +34,8 @@ macro_rules! routes {
 
 const ROUTES: &[Route] = routes! {
     GET "/status" status::status;
+    GET "/livez" status::live;
+    GET "/readyz" status::ready;
     POST "/dataproductsearch" search::search;
     POST "/filterdataproducts" search::filter;
     GET "/reindexdataproducts" reindex::reindex;

@@ -22,9 +22,12 @@ pub(crate) async fn search(api: Arc<Api>, request: Request) -> Result<Response> 
 
 /// `POST /filterdataproducts`
 pub(crate) async fn filter(api: Arc<Api>, request: Request) -> Result<Response> {
-    let viewer = request.viewer.clone();
-    let (query, page) = grid::parse(&request.json(BODY_LIMIT).await?)?;
-    let hits = api.store.search(query, &viewer).await?;
+    let (viewer, headers) = (request.viewer.clone(), request.headers.clone());
+    let (mut query, page) = grid::parse(&request.json(BODY_LIMIT).await?)?;
+    let list = api.pages.list(&headers, &query);
+    api.pages.follow_on(list, page.page, &mut query);
+    let hits = api.store.search(query.clone(), &viewer).await?;
+    api.pages.remember(list, page.page, &query, &hits);
     Ok(reply::json(&json!({
         "data": rows(&hits),
         "total": hits.total,

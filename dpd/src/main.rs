@@ -4,7 +4,6 @@ mod progress;
 mod serve;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use shared::config::VARIABLES;
 use std::process::ExitCode;
 
 /// Find, look at and download the data products on a volume.
@@ -28,8 +27,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let matches =
-        Arguments::command().mut_subcommand("serve", |serve| serve.after_long_help(variables())).get_matches();
+    let matches = Arguments::command()
+        .mut_subcommand("serve", |serve| serve.after_long_help(shared::config::help()))
+        .get_matches();
     let result = match Arguments::from_arg_matches(&matches) {
         Ok(Arguments { command: Command::Serve(arguments) }) => serve::run(arguments),
         Err(error) => error.exit(),
@@ -41,15 +41,4 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-/// What can be set in the environment, for `--help`.
-fn variables() -> String {
-    let mut text = "Environment variables:".to_owned();
-    for variable in VARIABLES {
-        let default =
-            if variable.default.is_empty() { String::new() } else { format!(" [default: {}]", variable.default) };
-        text += &format!("\n  {}{default}\n          {}", variable.name, variable.meaning);
-    }
-    text
 }

@@ -2,7 +2,8 @@
 
 use crate::progress::{self, AboveBar};
 use api::Api;
-use shared::config::{Logging, Settings, Variables};
+use shared::config::{Logging, PostgresqlSettings, Settings, Variables};
+use shared::process;
 use shared::store::Store;
 use shared::store::memory::MemoryStore;
 use shared::telemetry::{self, say};
@@ -13,8 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tracing::warn;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -34,16 +34,17 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), String> {
         Some(path) => Some(path.into_os_string().into_string().map_err(|path| format!("{path:?} is not UTF-8"))?),
     };
     let settings = Settings::read(&variables, path).map_err(|error| text(&error))?;
+    let postgresql = PostgresqlSettings::read(&variables).map_err(|error| text(&error))?;
     let logging = Logging::read(&variables).map_err(|error| text(&error))?;
     let volume = Arc::new(Volume::new(&settings.volume));
     volume.open().map_err(|error| format!("{} cannot be indexed: {error}", volume.path().display()))?;
 
     let bar = progress::bar();
     telemetry::start(&logging, AboveBar(bar.clone()), io::stderr().is_terminal());
-    if variables.name_postgresql() {
+    if postgresql.is_some() {
         warn!("a PostgreSQL is configured, but `dpd serve` keeps its index in memory and does not use it");
     }
-    allow_many_connections();
+    process::allow_many_connections();
     let runtime = tokio::runtime::Runtime::new().map_err(|error| text(&error))?;
     let result = runtime.block_on(serve(volume, settings, &arguments.listen, &bar));
     // Reads of a volume that does not answer must not keep the process.
@@ -60,12 +61,12 @@ async fn serve(
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let api = Api::new(store.clone(), volume.clone(), settings.api, settings.indexing.clone())
         .map_err(|error| error.to_string())?;
-    let stop = stop().map_err(|error| error.to_string())?;
+    let stop = process::stop().map_err(|error| error.to_string())?;
     let listener = TcpListener::bind(listen)
         .await
         .map_err(|error| format!("cannot listen on {listen}: {error}; choose another address with --listen"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let indexing = tokio::spawn(indexer::run(volume.clone(), store.clone(), settings.indexing));
+    let indexing = tokio::spawn(indexer::run(volume.clone(), store.clone(), settings.indexing, None));
     say(&format!("listening on http://{address}"));
     let introducing = async {
         introduce(&volume, store.as_ref(), address, bar).await;
@@ -97,27 +98,4 @@ async fn introduce(volume: &Volume, store: &dyn Store, address: SocketAddr, bar:
             n => format!("; {n} metadata files do not read, see http://{address}/status"),
         }
     ));
-}
-
-/// Completes when the process is asked to end.
-fn stop() -> io::Result<impl Future<Output = ()>> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        let name = tokio::select! {
-            _ = interrupt.recv() => "SIGINT",
-            _ = terminate.recv() => "SIGTERM",
-        };
-        info!("ending on {name}");
-    })
-}
-
-/// Raises the limit of open files as far as it goes: each connection, download and folder being read takes one.
-fn allow_many_connections() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        warn!("the limit of open files stays as it is: {error}");
-    }
 }

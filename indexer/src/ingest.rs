@@ -22,6 +22,8 @@ const RETRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// A file that was written longer ago than this is not being written: trying again soon would not help.
 const SETTLED: Duration = Duration::from_secs(60);
+/// Longer paths than this, in bytes below the storage path, are no store's to hold: PostgreSQL's indexes end at 2,700.
+const MAX_PATH: usize = 2000;
 /// How long the writer waits for a store that cannot at the moment.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -108,9 +110,14 @@ impl Worker {
                 }
             }
         }
+        let (names, too_long): (Vec<&String>, Vec<&String>) =
+            listing.folders.iter().partition(|name| folder.as_str().len() + name.len() < MAX_PATH);
+        if !too_long.is_empty() {
+            warn!(%folder, "{} folders whose paths are longer than {MAX_PATH} bytes are passed over", too_long.len());
+        }
         let urgent = hint.tickets.iter().any(|ticket| ticket.run().kind == Kind::Subtree);
         let turn = if urgent { Turn::Due(Instant::now()) } else { Turn::Walk };
-        let hints = listing.folders.iter().map(|name| (folder.join(name), Hint::list(hint.tickets.clone())));
+        let hints = names.into_iter().map(|name| (folder.join(name), Hint::list(hint.tickets.clone())));
         self.queue.extend(hints, turn);
     }
 
@@ -180,14 +187,42 @@ pub(crate) async fn write(store: Arc<dyn Store>, mut changes: mpsc::Receiver<Ite
     }
 }
 
+/// Hands changes to the store until it has taken them.
 async fn apply(store: &dyn Store, changes: &[Change]) -> Vec<Outcome> {
+    let mut told = String::new();
     loop {
         match store.apply(changes).await {
             Ok(outcomes) => return outcomes,
             Err(StoreError::Unavailable(reason)) => {
-                warn!("the store takes no changes, they are kept: {reason}");
+                if told != reason {
+                    warn!("the store takes no changes, they are kept: {reason}");
+                    told = reason;
+                }
                 tokio::time::sleep(STORE_PAUSE).await;
             }
+            Err(StoreError::Refused(reason)) => return apply_what_fits(store, changes, reason).await,
+            // They are another's to write now; this indexer is about to be ended.
+            Err(StoreError::Superseded) => std::future::pending().await,
         }
     }
+}
+
+/// Applies changes of which some do not fit into the store. These are listed as failing, and hold up no other.
+async fn apply_what_fits(store: &dyn Store, changes: &[Change], reason: String) -> Vec<Outcome> {
+    let [change] = changes else {
+        let (front, back) = changes.split_at(changes.len() / 2);
+        let mut outcomes = Box::pin(apply(store, front)).await;
+        outcomes.extend(Box::pin(apply(store, back)).await);
+        return outcomes;
+    };
+    error!(folder = ?change.folder(), "the store refuses this change: {reason}");
+    if let Change::Found(found) = change
+        && let Some(folder) = &found.product.folder
+    {
+        let path = found.product.metadata_path();
+        let error = format!("the store refuses it: {reason}");
+        let failing = Change::Failing { folder: folder.clone(), path, error, stamp: Some(found.stamp) };
+        return Box::pin(apply(store, &[failing])).await;
+    }
+    vec![Outcome::Unchanged]
 }

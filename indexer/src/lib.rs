@@ -4,7 +4,9 @@
 //! look for themselves and hand what they find to one writer ([`ingest`]). Events make it fast, walks make it right: one
 //! of everything at start, when asked for, when events were lost, and at an interval.
 
+pub mod daemon;
 mod ingest;
+mod lease;
 mod measure;
 mod queue;
 mod reconcile;
@@ -12,6 +14,7 @@ mod run;
 mod watch;
 
 use ingest::Worker;
+use measure::Measure;
 use queue::{Hint, Queue, Turn};
 use reconcile::Reconciliation;
 use run::{Kind, Run, Settle, Ticket};
@@ -26,7 +29,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
+use uuid::Uuid;
 use watch::Watch;
 
 /// How many changes may be on their way to the store.
@@ -43,6 +47,22 @@ enum Refused {
     Unreadable(#[from] io::Error),
     #[error("the storage path is empty, and not the folder where {0} products were: they stay until it is back")]
     Vanished(usize),
+    #[error(
+        "the storage path holds no {file} any more, which said that it is volume {expected}: nothing is removed until \
+         it is back. Is the volume mounted? If it is, write '{expected}' into {file} there"
+    )]
+    Unnamed { file: String, expected: Uuid },
+    #[error(
+        "the storage path holds volume {found}, and not {expected}: nothing is removed until the right one is back"
+    )]
+    OtherVolume { found: Uuid, expected: Uuid },
+}
+
+/// Why a walk of everything did not come to its end.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Volume(#[from] Refused),
     #[error("{0}")]
     Store(#[from] StoreError),
 }
@@ -63,8 +83,9 @@ impl Reason {
     }
 }
 
-/// Keeps `store` in step with `volume` for as long as the future is polled; it never ends by itself.
-pub async fn run(volume: Arc<Volume>, store: Arc<dyn Store>, settings: IndexingSettings) {
+/// Keeps `store` in step with `volume` for as long as the future is polled; it never ends by itself. Where an `identity`
+/// is given, nothing is removed while the storage path holds another volume or none.
+pub async fn run(volume: Arc<Volume>, store: Arc<dyn Store>, settings: IndexingSettings, identity: Option<Uuid>) {
     let (settle, settled) = mpsc::unbounded_channel();
     let (changes, to_write) = mpsc::channel(IN_FLIGHT);
     let queue = Arc::new(Queue::default());
@@ -88,7 +109,17 @@ pub async fn run(volume: Arc<Volume>, store: Arc<dyn Store>, settings: IndexingS
         warn!("fewer threads than configured: {error}");
     }
     let _closing = Closing(queue.clone());
-    let indexer = Indexer { volume, store: store.clone(), queue: queue.clone(), watch, worker, settings, settle };
+    let indexer = Indexer {
+        volume,
+        identity,
+        store: store.clone(),
+        queue: queue.clone(),
+        watch,
+        worker,
+        measure: measure.clone(),
+        settings,
+        settle,
+    };
     tokio::join!(
         ingest::write(store.clone(), to_write, indexer.settings.batch, measure),
         settle_runs(store, settled, queue, indexer.settle.clone()),
@@ -118,8 +149,9 @@ async fn settle_runs(
             continue;
         }
         let known = if run.reconciliation().needs_known() {
-            store.known(&run.scope).await.unwrap_or_else(|StoreError::Unavailable(reason)| {
-                warn!(folder = %run.scope, "what went from here is found by the next walk: {reason}");
+            store.known(&run.scope).await.unwrap_or_else(|error| {
+                warn!(folder = %run.scope, "what went from here is found by the next walk: {error}");
+                queue.lost_hints();
                 Known::new()
             })
         } else {
@@ -137,10 +169,12 @@ async fn settle_runs(
 
 struct Indexer {
     volume: Arc<Volume>,
+    identity: Option<Uuid>,
     store: Arc<dyn Store>,
     queue: Arc<Queue>,
     watch: Arc<Watch>,
     worker: Arc<Worker>,
+    measure: Measure,
     settings: IndexingSettings,
     settle: Settle,
 }
@@ -153,43 +187,57 @@ impl Indexer {
         loop {
             let pause = match self.walk(reason, &mut indexing).await {
                 Ok(()) => self.settings.reconcile,
-                Err(refused) => {
-                    let refused = Some(refused.to_string());
-                    if indexing.volume_error != refused {
-                        warn!("{}", refused.as_deref().unwrap_or_default());
-                    }
-                    indexing.in_progress = false;
-                    indexing.progress.indexing_step = Step::Error;
-                    indexing.volume_error = refused;
+                Err(failure) => {
+                    self.fail(failure, &mut indexing);
                     self.settings.reconcile.min(PAUSE)
                 }
             };
-            self.publish(&mut indexing).await;
+            self.publish_surely(&mut indexing).await;
+            let again = pause < self.settings.reconcile;
             reason = tokio::select! {
-                asked = self.store.reindex_requested() => match asked {
-                    Ok(()) => Reason::Asked,
-                    Err(_) => Reason::Interval,
-                },
-                () = tokio::time::sleep(pause) => if indexing.volume_error.is_some() { reason } else { Reason::Interval },
+                () = self.store.reindex_requested() => Reason::Asked,
+                () = tokio::time::sleep(pause) => if again { reason } else { Reason::Interval },
                 () = self.queue.hints_lost() => {
                     tokio::time::sleep(PAUSE).await;
-                    Reason::HintsLost
+                    if again { reason } else { Reason::HintsLost }
                 }
             };
         }
     }
 
+    /// Notes why a walk came to nothing. A store that cannot at the moment is no fault of the volume.
+    fn fail(&self, failure: Failure, indexing: &mut Indexing) {
+        let message = failure.to_string();
+        let is_new = indexing.volume_error.as_ref() != Some(&message);
+        match failure {
+            Failure::Store(_) => warn!("the walk waits for the store: {message}"),
+            Failure::Volume(_) => {
+                if is_new {
+                    warn!("{message}");
+                }
+                indexing.in_progress = false;
+                indexing.progress.indexing_step = Step::Error;
+                indexing.volume_error = Some(message);
+            }
+        }
+    }
+
     /// Walks everything once.
-    async fn walk(&self, reason: Reason, indexing: &mut Indexing) -> Result<(), Refused> {
+    async fn walk(&self, reason: Reason, indexing: &mut Indexing) -> Result<(), Failure> {
         let begun = Instant::now();
         if reason.is_awaited() {
             indexing.in_progress = true;
             indexing.progress = Progress { indexing_step: Step::Starting, ..Progress::default() };
-            self.publish(indexing).await;
+            // Once this is written, the wish for a reindex is granted.
+            self.publish(indexing).await?;
         }
         let known = self.store.known(&Folder::root()).await?;
         self.accept(known.len())?;
         indexing.volume_error = None;
+        if reason == Reason::Start {
+            // Those that an earlier process did not come to.
+            self.store.unmeasured().await?.into_iter().for_each(|folder| self.measure.product(folder));
+        }
         self.watch.begin_walk();
         let ticket = Run::begin(Kind::Everything, Folder::root(), Reconciliation::against(known), &self.settle);
         let run = ticket.run().clone();
@@ -237,7 +285,9 @@ impl Indexer {
                 }
                 _ = tick.tick(), if reason.is_awaited() => {
                     indexing.progress = progress(run, step(run));
-                    self.publish(indexing).await;
+                    if let Err(error) = self.publish(indexing).await {
+                        debug!("progress is not published: {error}");
+                    }
                 }
             }
         }
@@ -247,9 +297,16 @@ impl Indexer {
     fn accept(&self, known: usize) -> Result<(), Refused> {
         let root = self.volume.open()?;
         let identity = root.identity()?;
+        if let Some(expected) = self.identity.filter(|_| identity.id != self.identity) {
+            return Err(match identity.id {
+                Some(found) => Refused::OtherVolume { found, expected },
+                None => Refused::Unnamed { file: self.volume.id_file().to_owned(), expected },
+            });
+        }
         let empty = root.list(&Folder::root(), || ())?.empty;
         let mut accepted = self.worker.accepted.lock().unwrap_or_else(PoisonError::into_inner);
-        if accepted.is_some_and(|before| before != identity) {
+        if *accepted != Some(identity) {
+            // Also where this process sees it for the first time, and finds products that another one left.
             if empty && known > 0 {
                 return Err(Refused::Vanished(known));
             }
@@ -260,7 +317,7 @@ impl Indexer {
         Ok(())
     }
 
-    async fn publish(&self, indexing: &mut Indexing) {
+    async fn publish(&self, indexing: &mut Indexing) -> Result<(), StoreError> {
         let (folders_watched, folders_polled) = self.watch.coverage();
         indexing.watch = Some(shared::status::Watch {
             mode: self.watch.mode(),
@@ -268,8 +325,14 @@ impl Indexer {
             folders_polled,
             reconcile_seconds: self.settings.reconcile.as_secs(),
         });
-        if let Err(StoreError::Unavailable(reason)) = self.store.publish(indexing.clone()).await {
-            warn!("progress is not published: {reason}");
+        self.store.publish(indexing.clone()).await
+    }
+
+    /// Publishes what must not be missed, as soon as the store takes it.
+    async fn publish_surely(&self, indexing: &mut Indexing) {
+        while let Err(error) = self.publish(indexing).await {
+            debug!("how indexing stands is not published: {error}");
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }
@@ -312,7 +375,7 @@ mod tests {
         let mut indexing = settings.indexing;
         indexing.timeout = timeout.unwrap_or(indexing.timeout);
         let volume = Arc::new(Volume::new(&settings.volume));
-        let indexer = tokio::spawn(run(volume, store.clone(), indexing));
+        let indexer = tokio::spawn(run(volume, store.clone(), indexing, None));
         let mut stand = stands(store).await;
         while stand.in_progress || stand.ended == before {
             tokio::task::yield_now().await;

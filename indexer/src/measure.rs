@@ -79,7 +79,12 @@ impl Measurer {
             }
             let folder = first.remove();
             waiting.remove(&folder);
-            let bytes = self.volume.open().and_then(|root| size(&root, &folder)).ok();
+            let bytes = match self.volume.open().and_then(|root| size(&root, &folder)) {
+                Ok(bytes) => Some(bytes),
+                // Either the product leaves the index, or the volume went and comes back.
+                Err(error) if is_gone(&error) => continue,
+                Err(_) => None,
+            };
             if self.changes.blocking_send(Item::of(Change::Measured { folder, bytes })).is_err() {
                 return;
             }

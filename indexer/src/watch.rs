@@ -11,6 +11,7 @@ use notify::event::{AccessKind, AccessMode, CreateKind, Event, EventKind, Modify
 use notify::{Config, ErrorKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use shared::config::WatchMode;
 use shared::folder::Folder;
+use shared::status::WatchedBy;
 use shared::volume::Volume;
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -149,8 +150,8 @@ impl Watch {
     }
 
     /// What `/status` calls it.
-    pub(crate) fn mode(&self) -> &'static str {
-        if self.watcher.is_some() { "events" } else { "poll" }
+    pub(crate) fn mode(&self) -> WatchedBy {
+        if self.watcher.is_some() { WatchedBy::Events } else { WatchedBy::Poll }
     }
 
     /// How many folders are watched, and how many are not and should be.

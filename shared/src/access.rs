@@ -44,6 +44,11 @@ impl Viewer {
         Viewer { groups: groups.into_iter().collect() }
     }
 
+    /// Their names.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().map(String::as_str)
+    }
+
     /// Whether this caller may see what `access` guards.
     pub fn may_see(&self, access: &Access) -> bool {
         match access {

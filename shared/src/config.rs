@@ -3,12 +3,17 @@
 //! [`VARIABLES`] is the list that `--help` and the README show. A value that cannot be used is an error that names the
 //! variable, the value and what was expected.
 
+mod postgresql;
+
+pub use postgresql::{PostgresqlSettings, Secret, Server};
+
 use crate::product::Origin;
 use crate::uid;
 use chrono::format::{Item, StrftimeItems};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
@@ -32,9 +37,26 @@ pub const VARIABLES: &[Variable] = &[
     variable("PERSISTENT_STORAGE_PATH", "", "the volume's data product folder, where no PATH is given"),
     variable("PVCNAME", "", "the volume's name in rows and in /status; the storage path's last component where empty"),
     variable("METADATA_FILE_NAME", "ska-data-product.yaml", "the file that makes a folder a data product"),
+    variable(
+        "SKA_DATAPRODUCT_API_DPD_VOLUME_ID_FILE",
+        ".dpd-volume-id",
+        "the file at the storage path that holds the volume's UUID; dpd-indexer makes it where it is missing",
+    ),
     variable("INDEXING_PARALLEL_WORKERS", "8", "concurrent readers of the volume; they hide its latency"),
     variable("INDEXING_BATCH_SIZE", "500", "most files in one write to the store"),
     variable("INDEXING_TIMEOUT_SECONDS", "21600", "a walk that takes longer stops and keeps what it has"),
+    variable(
+        "INDEXING_HEARTBEAT_STALE_SECONDS",
+        "15",
+        "how long an indexer that is silent keeps its lease; then another takes over",
+    ),
+    variable(
+        "INDEXING_STATE_TABLE_NAME",
+        "dpd_indexing_state",
+        "a name under which the coordination table can be read as well, as a view",
+    ),
+    variable("DPD_INDEXER_LISTEN", "127.0.0.1:8001", "where dpd-indexer answers /livez, /readyz and /status"),
+    variable("DPD_API_LISTEN", "127.0.0.1:8000", "where dpd-api answers"),
     variable("DPD_PRUNE", "*.ms,*.zarr", "folders not walked into, as patterns of names, with commas"),
     variable(
         "DPD_WATCH",
@@ -47,6 +69,15 @@ pub const VARIABLES: &[Variable] = &[
     variable("RUST_LOG", "", "a log filter, such as info,indexer=debug; wins over API_VERBOSE"),
     variable("STREAM_CHUNK_SIZE", "65536", "bytes per chunk of a download"),
     variable("DATE_FORMAT", "%Y-%m-%d", "of the dates in search requests, as strftime"),
+    variable("DATABASE_URL", "", "PostgreSQL as postgres://USER:PASSWORD@HOST:PORT/DATABASE; wins over the next five"),
+    variable("SKA_DATAPRODUCT_API_POSTGRESQL_HOST", "", "PostgreSQL's host, or the folder of its socket"),
+    variable("SKA_DATAPRODUCT_API_POSTGRESQL_PORT", "5432", "PostgreSQL's port"),
+    variable("SKA_DATAPRODUCT_API_POSTGRESQL_USER", "postgres", "PostgreSQL's user"),
+    variable("SKA_DATAPRODUCT_API_POSTGRESQL_PASSWORD", "", "that user's password"),
+    variable("SKA_DATAPRODUCT_API_POSTGRESQL_DBNAME", "postgres", "the database"),
+    variable("SKA_DATAPRODUCT_API_POSTGRESQL_SCHEMA", "public", "the schema of our tables, made where it is missing"),
+    variable("DPD_POSTGRESQL_CONNECTIONS", "10", "most connections of one process to PostgreSQL"),
+    variable("DPD_POSTGRESQL_TIMEOUT_SECONDS", "10", "how long PostgreSQL may take for what a request needs"),
     variable("SKA_DATAPRODUCT_API_POSTGRESQL_QUERY_SIZE_LIMIT", "10000", "most rows that one search returns"),
     variable("REACT_APP_SKA_DATAPRODUCT_DASHBOARD_URL", "http://localhost", "the dashboard's origin, for CORS"),
     variable("REACT_APP_SKA_DATAPRODUCT_DASHBOARD_PORT", "8100", "the dashboard's port, for CORS"),
@@ -106,13 +137,6 @@ impl Variables {
     fn count(&self, name: &'static str, range: std::ops::RangeInclusive<u64>) -> Result<usize, BadVariable> {
         self.number(name, range).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
     }
-
-    /// Whether a PostgreSQL is configured, which the standalone program does not use.
-    pub fn name_postgresql(&self) -> bool {
-        ["SKA_DATAPRODUCT_API_POSTGRESQL_HOST", "DATABASE_URL"]
-            .iter()
-            .any(|name| self.0.get(*name).is_some_and(|value| !value.is_empty()))
-    }
 }
 
 impl<const N: usize> From<[(&str, &str); N]> for Variables {
@@ -139,6 +163,8 @@ pub struct VolumeSettings {
     pub origin: Origin,
     /// Names of folders that are not walked into.
     pub prune: GlobSet,
+    /// The file at the storage path that says which volume it is.
+    pub id_file: String,
 }
 
 /// How changes on the volume are noticed.
@@ -163,6 +189,8 @@ pub struct IndexingSettings {
     pub watch: WatchMode,
     /// How often everything is walked.
     pub reconcile: Duration,
+    /// How long a silent indexer keeps its lease.
+    pub term: Duration,
 }
 
 /// How the API answers.
@@ -197,7 +225,11 @@ impl Settings {
 }
 
 impl VolumeSettings {
-    fn read(variables: &Variables, path: Option<String>) -> Result<VolumeSettings, BadVariable> {
+    /// Reads them. `path` is the storage path where it was given otherwise than by the environment.
+    ///
+    /// # Errors
+    /// The first variable that cannot be used.
+    pub fn read(variables: &Variables, path: Option<String>) -> Result<VolumeSettings, BadVariable> {
         let path = match path {
             Some(path) => path,
             None => variables.value("PERSISTENT_STORAGE_PATH", "the volume's folder (or give PATH)", |text| {
@@ -208,12 +240,13 @@ impl VolumeSettings {
         let last = storage_path.rsplit('/').next().unwrap_or_default().to_owned();
         let name = variables
             .value("PVCNAME", "a name", |text| Some(if text.is_empty() { last.clone() } else { text.to_owned() }))?;
-        let metadata_file = variables.value("METADATA_FILE_NAME", "a file's name, without '/'", |text| {
-            (!text.contains('/') && text != "." && text != "..").then(|| text.to_owned())
-        })?;
+        let file_name = |text: &str| (!text.contains('/') && text != "." && text != "..").then(|| text.to_owned());
+        let file = |name| variables.value(name, "a file's name, without '/'", file_name);
+        let metadata_file = file("METADATA_FILE_NAME")?;
+        let id_file = file("SKA_DATAPRODUCT_API_DPD_VOLUME_ID_FILE")?;
         let prune = variables.value("DPD_PRUNE", "patterns of folder names with commas, such as *.ms,*.zarr", globs)?;
         let name = if name.is_empty() { "volume".to_owned() } else { name };
-        Ok(VolumeSettings { path, origin: Origin { storage_path, name, metadata_file }, prune })
+        Ok(VolumeSettings { path, origin: Origin { storage_path, name, metadata_file }, prune, id_file })
     }
 }
 
@@ -226,13 +259,19 @@ fn globs(text: &str) -> Option<GlobSet> {
 }
 
 impl IndexingSettings {
-    fn read(variables: &Variables) -> Result<IndexingSettings, BadVariable> {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// The first variable that cannot be used.
+    pub fn read(variables: &Variables) -> Result<IndexingSettings, BadVariable> {
         let seconds = |name| variables.number(name, 1..=31_536_000).map(Duration::from_secs);
         Ok(IndexingSettings {
             workers: variables.count("INDEXING_PARALLEL_WORKERS", 1..=1024)?,
             batch: variables.count("INDEXING_BATCH_SIZE", 1..=10_000)?,
             timeout: seconds("INDEXING_TIMEOUT_SECONDS")?,
             reconcile: seconds("DPD_RECONCILE_SECONDS")?,
+            // Renewals need some room within the term.
+            term: variables.number("INDEXING_HEARTBEAT_STALE_SECONDS", 2..=86_400).map(Duration::from_secs)?,
             watch: variables.value("DPD_WATCH", "events, poll or auto", |text| match text {
                 "events" => Some(WatchMode::Events),
                 "poll" => Some(WatchMode::Poll),
@@ -244,7 +283,11 @@ impl IndexingSettings {
 }
 
 impl ApiSettings {
-    fn read(variables: &Variables) -> Result<ApiSettings, BadVariable> {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// The first variable that cannot be used.
+    pub fn read(variables: &Variables) -> Result<ApiSettings, BadVariable> {
         let some = |text: &str| Some(text.to_owned());
         let root_path = variables.value("API_ROOT_PATH", "a path such as /dataproducts", |text| {
             let path = text.trim_matches('/');
@@ -281,6 +324,25 @@ fn names_a_day(format: &str) -> bool {
     understood
         && std::fmt::Write::write_fmt(&mut written, format_args!("{}", day.format(format))).is_ok()
         && chrono::NaiveDate::parse_from_str(&written, format) == Ok(day)
+}
+
+/// Reads an address to listen on, such as `DPD_API_LISTEN`.
+///
+/// # Errors
+/// Where it is none.
+pub fn listen(variables: &Variables, name: &'static str) -> Result<SocketAddr, BadVariable> {
+    variables.value(name, "ADDRESS:PORT, such as 127.0.0.1:8000 or 0.0.0.0:8000", |text| text.parse().ok())
+}
+
+/// What can be set in the environment, for `--help`.
+pub fn help() -> String {
+    let mut text = "Environment variables:".to_owned();
+    for variable in VARIABLES {
+        let default =
+            if variable.default.is_empty() { String::new() } else { format!(" [default: {}]", variable.default) };
+        text += &format!("\n  {}{default}\n          {}", variable.name, variable.meaning);
+    }
+    text
 }
 
 /// How much is logged.

@@ -6,9 +6,11 @@
 //! without a disk, a clock or a network.
 //!
 //! The feature `service` adds what a running process needs around it: [`config`], [`clock`], [`telemetry`], the
-//! [`volume`] and the [`store`].
+//! [`volume`] and the [`store`]; `http` adds the [`server`] that accepts connections, and `postgres` the store in
+//! PostgreSQL.
 
 pub mod access;
+pub mod annotation;
 pub mod column;
 pub mod date;
 pub mod filter;
@@ -25,6 +27,12 @@ pub mod yaml;
 pub mod clock;
 #[cfg(feature = "service")]
 pub mod config;
+#[cfg(feature = "service")]
+pub mod identity;
+#[cfg(feature = "service")]
+pub mod process;
+#[cfg(feature = "http")]
+pub mod server;
 #[cfg(feature = "service")]
 pub mod store;
 #[cfg(feature = "service")]

@@ -101,6 +101,20 @@ impl Product {
         })
     }
 
+    /// The product that a store holds: its metadata, and what no metadata says.
+    ///
+    /// # Errors
+    /// As [`from_metadata`](Self::from_metadata); not for what was a product once.
+    pub fn restored(
+        metadata: Value,
+        uid: Uuid,
+        folder: Option<Folder>,
+        metadata_file: Option<String>,
+        store_name: &str,
+    ) -> Result<Product, BadMetadata> {
+        Ok(Product { uid, folder, metadata_file, ..Product::from_metadata(metadata, store_name)? })
+    }
+
     /// The folder as rows show it, [`NO_FILE`] where there is none.
     pub fn dataproduct_file(&self) -> &str {
         self.folder.as_ref().map_or(NO_FILE, Folder::as_path)

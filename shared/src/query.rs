@@ -1,9 +1,12 @@
 //! A whole search: what matches, in which order, and which part of it is answered.
 
 use crate::filter::{Filter, lower_text};
-use crate::row::Leaf;
+use crate::product::Product;
+use crate::row::{self, Leaf};
+use chrono::NaiveDate;
 use serde_json::Value;
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
+use uuid::Uuid;
 
 /// A search, as either endpoint asks it and as every store executes it.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,7 +17,9 @@ pub struct Query {
     pub first: Option<Filter>,
     /// The order asked for. Empty: newest `date_created` first. Every order ends in `uid`.
     pub sort: Vec<Sort>,
-    /// How many matches to pass over.
+    /// Answers what comes after this place in the order, and not from the beginning.
+    pub after: Option<Place>,
+    /// How many matches to pass over, from there.
     pub offset: usize,
     /// How many to answer at the most.
     pub limit: usize,
@@ -27,6 +32,46 @@ pub struct Sort {
     pub field: String,
     /// Largest first.
     pub descending: bool,
+}
+
+/// A product's place in the order of a [`Query`] without a `first`: where it stood stays a place when it has gone, and
+/// when others came before it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Place {
+    /// Its value for each of the query's sorts.
+    pub values: Vec<Option<SortValue>>,
+    /// When it was created, which decides where there are no sorts.
+    pub date_created: NaiveDate,
+    /// Which product it is, which decides at last.
+    pub uid: Uuid,
+}
+
+impl Query {
+    /// The place of a product, with its bytes on disk.
+    pub fn place(&self, product: &Product, size: Option<u64>) -> Place {
+        self.place_of(product, &row::leaves(product, size))
+    }
+
+    /// The place of a product with these leaves.
+    pub fn place_of<K: AsRef<str>>(&self, product: &Product, leaves: &[Leaf<K>]) -> Place {
+        Place {
+            values: self.sort.iter().map(|sort| sort.value(leaves)).collect(),
+            date_created: product.date_created,
+            uid: product.uid,
+        }
+    }
+
+    /// The order of two places: by the sorts, or else newest first, and then by uid.
+    pub fn compare(&self, a: &Place, b: &Place) -> Ordering {
+        let values = self.sort.iter().zip(&a.values).zip(&b.values);
+        let mut by_value = values.map(|((sort, a), b)| sort.compare(a.as_ref(), b.as_ref()));
+        let by_value = by_value.find(|order| order.is_ne()).unwrap_or(Ordering::Equal);
+        let by_date = || match self.sort.as_slice() {
+            [] => Reverse(a.date_created).cmp(&Reverse(b.date_created)),
+            _ => Ordering::Equal,
+        };
+        by_value.then_with(by_date).then_with(|| a.uid.cmp(&b.uid))
+    }
 }
 
 /// A page of a list, from 0.
@@ -50,7 +95,8 @@ pub enum SortValue {
 impl SortValue {
     fn of(leaf: &Value) -> SortValue {
         match leaf {
-            Value::Number(n) => SortValue::Number(n.as_f64().unwrap_or(f64::INFINITY)),
+            // The two zeros are one.
+            Value::Number(n) => SortValue::Number(n.as_f64().unwrap_or(f64::INFINITY) + 0.0),
             other => SortValue::Text(lower_text(other).into_owned()),
         }
     }

@@ -59,6 +59,14 @@ pub fn row(id: u64, product: &Product, size: Option<u64>) -> Map<String, Value> 
     row
 }
 
+/// The keys of a product's row beside the fixed ones, and whether each value is a number.
+pub fn keys(product: &Product) -> impl Iterator<Item = (String, bool)> {
+    row(0, product, None)
+        .into_iter()
+        .filter(|(key, _)| !FIXED.contains(&key.as_str()))
+        .map(|(key, value)| (key, value.is_number()))
+}
+
 fn flatten(key: String, value: &Value, each: &mut impl FnMut(String, &Value)) {
     match value {
         Value::Null => {}

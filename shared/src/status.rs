@@ -1,11 +1,11 @@
 //! How indexing stands: what the indexer publishes in the store and `/status` answers.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Where a walk of the whole volume stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     /// None has begun.
     #[default]
@@ -49,7 +49,7 @@ impl std::fmt::Display for Step {
 }
 
 /// Counts of the walk that runs, or of the last one. Files are metadata files.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are the contract's")]
 pub struct Progress {
     pub files_processed: u64,
@@ -57,16 +57,11 @@ pub struct Progress {
     pub files_added: u64,
     pub files_updated: u64,
     pub files_skipped: u64,
-    #[serde(serialize_with = "as_text")]
     pub indexing_step: Step,
 }
 
-fn as_text<S: serde::Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
-}
-
 /// The last walk of the whole volume that ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastRun {
     /// Whether it ran out of time.
     pub timed_out: bool,
@@ -76,11 +71,21 @@ pub struct LastRun {
     pub files_ingested: u64,
 }
 
+/// Who tells of changes on the volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WatchedBy {
+    /// The kernel does.
+    Events,
+    /// Only walks find out.
+    Poll,
+}
+
 /// How changes on the volume are noticed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watch {
-    /// `events`: the kernel tells; `poll`: only walks find out.
-    pub mode: &'static str,
+    /// Who tells.
+    pub mode: WatchedBy,
     /// Folders whose changes the kernel tells.
     pub folders_watched: u64,
     /// Folders whose changes only the interval walk finds.
@@ -90,7 +95,7 @@ pub struct Watch {
 }
 
 /// All that the indexer publishes.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Indexing {
     /// Whether a walk of the whole volume that somebody waits for is running: the one at start, or one asked for.
     pub in_progress: bool,
@@ -108,6 +113,31 @@ pub struct Indexing {
     pub watch: Option<Watch>,
 }
 
+/// How the processes that share an index stand to each other: the row that they meet in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coordination {
+    /// What the volume's rows are keyed by.
+    pub volume_prefix: String,
+    /// Who holds the lease, or held it last.
+    pub indexed_by: Option<String>,
+    /// Whether a walk of the whole volume that somebody waits for is running.
+    pub indexing_running: bool,
+    /// When the last one began.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When the holder was last heard of.
+    pub last_heartbeat: Option<DateTime<Utc>>,
+    /// When the last one ended.
+    pub completed_at: Option<DateTime<Utc>>,
+    /// Metadata files that were found in it.
+    pub files_indexed: u64,
+    /// How often the lease changed hands.
+    pub epoch: u64,
+    /// Whether somebody holds the lease, and was heard of lately.
+    pub indexer_alive: bool,
+    /// Whether a reindex was asked for and not begun.
+    pub reindex_waits: bool,
+}
+
 /// A metadata file that does not read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failing {
@@ -120,7 +150,7 @@ pub struct Failing {
     pub since: DateTime<Utc>,
 }
 
-fn as_time<S: serde::Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_time<S: serde::Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&time_text(*time))
 }
 

@@ -6,6 +6,7 @@
 
 use crate::config::VolumeSettings;
 use crate::folder::Folder;
+use crate::identity;
 use crate::product::{BadMetadata, Origin, Product};
 use crate::yaml;
 use cap_fs_ext::DirExt;
@@ -19,6 +20,7 @@ use std::io::{self, ErrorKind, Read as _};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Opening a FIFO must not wait for its writer.
 const O_NONBLOCK: i32 = 0o4000;
@@ -31,6 +33,7 @@ pub struct Volume {
     path: PathBuf,
     origin: Origin,
     prune: GlobSet,
+    id_file: String,
 }
 
 /// What tells one version of a metadata file from another without reading it.
@@ -46,9 +49,14 @@ pub struct Stamp {
     pub changed: i64,
 }
 
-/// Which folder the storage path is: device and inode.
+/// Which folder the storage path is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity(u64, u64);
+pub struct Identity {
+    device: u64,
+    inode: u64,
+    /// The volume's own identity, where it has one.
+    pub id: Option<Uuid>,
+}
 
 /// SHA-256 of a metadata file.
 pub type Digest = [u8; 32];
@@ -123,7 +131,8 @@ pub fn leads_out(error: &io::Error) -> bool {
 impl Volume {
     /// The volume that is configured.
     pub fn new(settings: &VolumeSettings) -> Volume {
-        Volume { path: settings.path.clone().into(), origin: settings.origin.clone(), prune: settings.prune.clone() }
+        let VolumeSettings { path, origin, prune, id_file } = settings.clone();
+        Volume { path: path.into(), origin, prune, id_file }
     }
 
     /// The storage path as configured.
@@ -134,6 +143,11 @@ impl Volume {
     /// What uids and rows say of the volume.
     pub fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// The name of the file at the storage path that holds the volume's identity.
+    pub fn id_file(&self) -> &str {
+        &self.id_file
     }
 
     /// Whether a folder of this name is not walked into.
@@ -164,13 +178,14 @@ pub struct Root<'a> {
 }
 
 impl Root<'_> {
-    /// Which folder this is.
+    /// Which folder this is, and which volume.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// Those of the file system. An identity that cannot be read is none.
     pub fn identity(&self) -> io::Result<Identity> {
         let metadata = self.dir.dir_metadata()?;
-        Ok(Identity(metadata.dev(), metadata.ino()))
+        let id = identity::read_in(self.volume, &self.dir).ok().flatten();
+        Ok(Identity { device: metadata.dev(), inode: metadata.ino(), id })
     }
 
     /// The handle that names are resolved beneath.

@@ -72,8 +72,24 @@ pub(crate) async fn download(api: Arc<Api>, request: Request) -> Result<Response
     for folder in &folders {
         visible.extend(api.store.visible_below(folder, &viewer).await?);
     }
+    mounted(&api).await?;
     let archive = Archive::new(api.volume.clone(), &folders, &visible, api.settings.chunk);
     stream(archive, &name, api.downloads.begin()).await
+}
+
+/// Checks that this process has the volume at all: one that answers from a shared store need not.
+async fn mounted(api: &Arc<Api>) -> Result<()> {
+    let volume = api.volume.clone();
+    match tokio::task::spawn_blocking(move || volume.open().map(drop)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => {
+            warn!("the volume cannot be opened: {error}");
+            Err(ApiError::NotFound(
+                "The volume is not mounted where this service runs, so it has no files to give.".to_owned(),
+            ))
+        }
+        Err(_) => Err(ApiError::Internal),
+    }
 }
 
 /// Folders less those that lie in others of them, so that nothing is in an archive twice.

@@ -33,6 +33,7 @@ pub fn parse(body: &Value) -> Result<(Query, Page), BadSearch> {
         filter: Filter::And(all),
         first: None,
         sort: sort(body)?,
+        after: None,
         offset: page.page.saturating_mul(page.page_size),
         limit: page.page_size,
     };

@@ -103,6 +103,11 @@ impl Text {
         &self.lower
     }
 
+    /// The number that the text is, where it is one.
+    pub fn number(&self) -> Option<f64> {
+        self.number
+    }
+
     fn is_of(&self, leaf: &Value) -> bool {
         match (leaf.as_f64(), self.number) {
             (Some(leaf), Some(number)) => leaf == number,

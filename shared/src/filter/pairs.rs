@@ -39,6 +39,7 @@ pub fn parse(body: &Value, date_format: &str, limit: usize) -> Result<Query, Bad
         filter: Filter::And(all),
         first: (!pairs.is_empty()).then_some(Filter::And(exact)),
         sort: Vec::new(),
+        after: None,
         offset: 0,
         limit,
     })

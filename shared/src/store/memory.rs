@@ -3,14 +3,16 @@
 //! Products stand in a persistent ordered map, newest first: a search takes a snapshot of it, which costs nothing, and
 //! then neither waits for writers nor holds them up.
 
-use super::{Change, Hit, Hits, Known, Lookup, Outcome, Reindex, Result, Store, StoreError, Summary};
+use super::{
+    Annotations, Change, Hit, Hits, Kind, Known, Lookup, Outcome, Reindex, Result, Store, StoreError, Summary,
+};
 use crate::access::{Access, Viewer};
 use crate::clock;
 use crate::column::{KeyCount, Keys};
 use crate::folder::Folder;
 use crate::product::Product;
-use crate::query::Query;
-use crate::row::{self, FIXED, Leaf};
+use crate::query::{Place, Query};
+use crate::row::{self, Leaf};
 use crate::status::{Failing, Indexing};
 use crate::volume::{Digest, Found, Stamp};
 use async_trait::async_trait;
@@ -116,10 +118,7 @@ impl Store for MemoryStore {
             .filter(|entry| viewer.may_see(&entry.hit.product.access))
             .map(|entry| entry.hit.clone())
             .collect();
-        hits.sort_by_cached_key(|hit| {
-            let folder = hit.product.folder.clone();
-            (folder.is_none(), folder.as_ref().map(Folder::depth), folder)
-        });
+        hits.sort_by_cached_key(Hit::nearness);
         Ok(hits)
     }
 
@@ -156,6 +155,7 @@ impl Store for MemoryStore {
             products_on_volume: index.visible(viewer).map(|counts| counts.on_volume).sum(),
             updated: index.updated,
             indexing: index.indexing.clone(),
+            coordination: None,
             failing: index.failing.len() as u64,
             first_failing: failing_files
                 .filter(|file| seen(file))
@@ -189,6 +189,11 @@ impl Store for MemoryStore {
         Ok(all.map(|(folder, file)| (folder.clone(), file.stamp)).collect())
     }
 
+    async fn unmeasured(&self) -> Result<Vec<Folder>> {
+        // Every one was ordered to be measured when it was found, in this process.
+        Ok(Vec::new())
+    }
+
     async fn publish(&self, indexing: Indexing) -> Result<()> {
         let mut index = self.write();
         index.indexer = true;
@@ -210,11 +215,18 @@ impl Store for MemoryStore {
         Ok(Reindex::Accepted)
     }
 
-    async fn reindex_requested(&self) -> Result<()> {
+    async fn reindex_requested(&self) {
         while !self.read().reindex_waits {
             self.reindex.notified().await;
         }
-        Ok(())
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Memory
+    }
+
+    fn annotations(&self) -> Option<&dyn Annotations> {
+        None
     }
 }
 
@@ -232,21 +244,19 @@ fn execute(products: &imbl::OrdMap<Rank, Arc<Entry>>, query: &Query, viewer: &Vi
         // Stable: within either part the order stays.
         matches.sort_by_cached_key(|entry| !first.matches(&entry.leaves));
     }
-    let page = matches.iter().skip(query.offset).take(query.limit);
-    Hits { total: matches.len(), hits: page.map(|entry| entry.hit.clone()).collect() }
+    let total = matches.len();
+    let begin = query.after.as_ref().map_or(0, |after| {
+        matches
+            .partition_point(|entry| query.compare(&query.place_of(&entry.hit.product, &entry.leaves), after).is_le())
+    });
+    let page = matches.iter().skip(begin.saturating_add(query.offset)).take(query.limit);
+    Hits { total, hits: page.map(|entry| entry.hit.clone()).collect() }
 }
 
 fn order(matches: &mut [&Entry], query: &Query) {
-    let values: HashMap<u64, Vec<_>> = matches
-        .iter()
-        .map(|entry| (entry.hit.id, query.sort.iter().map(|sort| sort.value(&entry.leaves)).collect()))
-        .collect();
-    matches.sort_by(|a, b| {
-        let (of_a, of_b) = (&values[&a.hit.id], &values[&b.hit.id]);
-        let mut by_value =
-            query.sort.iter().zip(of_a).zip(of_b).map(|((sort, a), b)| sort.compare(a.as_ref(), b.as_ref()));
-        by_value.find(|order| order.is_ne()).unwrap_or_else(|| a.hit.product.uid.cmp(&b.hit.product.uid))
-    });
+    let places: HashMap<u64, Place> =
+        matches.iter().map(|entry| (entry.hit.id, query.place_of(&entry.hit.product, &entry.leaves))).collect();
+    matches.sort_by(|a, b| query.compare(&places[&a.hit.id], &places[&b.hit.id]));
 }
 
 impl Index {
@@ -353,11 +363,7 @@ impl Index {
 
     /// Counts a product in or out.
     fn count(&mut self, product: &Product, step: impl Fn(&mut u64)) {
-        let keys: Vec<(Arc<str>, bool)> = row::row(0, product, None)
-            .into_iter()
-            .filter(|(key, _)| !FIXED.contains(&key.as_str()))
-            .map(|(key, value)| (self.name(&key), value.is_number()))
-            .collect();
+        let keys: Vec<(Arc<str>, bool)> = row::keys(product).map(|(key, number)| (self.name(&key), number)).collect();
         let counts = self.counts.entry(product.access.clone()).or_default();
         step(&mut counts.products);
         if product.folder.is_some() {

@@ -4,13 +4,16 @@
 //! (how indexing stands, that a reindex is wanted) goes through here as well, so that they can live apart.
 
 pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 
 use crate::access::Viewer;
+use crate::annotation::{Annotation, Draft, Revision};
 use crate::column::Keys;
 use crate::folder::Folder;
 use crate::product::Product;
 use crate::query::Query;
-use crate::status::{Failing, Indexing};
+use crate::status::{Coordination, Failing, Indexing};
 use crate::volume::{Found, Stamp};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -24,6 +27,12 @@ pub enum StoreError {
     /// It cannot at the moment; the same may go through later.
     #[error("{0}")]
     Unavailable(String),
+    /// It never will: what it was given does not fit.
+    #[error("{0}")]
+    Refused(String),
+    /// Another indexer took over; this one must not write any more.
+    #[error("another indexer took over")]
+    Superseded,
 }
 
 /// What a store answers.
@@ -38,6 +47,15 @@ pub struct Hit {
     pub product: Arc<Product>,
     /// Its bytes on disk, where known.
     pub size: Option<u64>,
+}
+
+impl Hit {
+    /// What orders the products of one execution block: those nearest to the storage path first, those without a folder
+    /// last.
+    pub fn nearness(&self) -> (bool, Option<usize>, Option<Folder>) {
+        let folder = self.product.folder.clone();
+        (folder.is_none(), folder.as_ref().map(Folder::depth), folder)
+    }
 }
 
 /// The answer to a search.
@@ -85,6 +103,16 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The folder that it is about.
+    pub fn folder(&self) -> Option<&Folder> {
+        match self {
+            Change::Found(found) => found.product.folder.as_ref(),
+            Change::Gone(folder) | Change::Failing { folder, .. } | Change::Measured { folder, .. } => Some(folder),
+        }
+    }
+}
+
 /// What a change came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -112,10 +140,21 @@ pub struct Summary {
     pub updated: DateTime<Utc>,
     /// What the indexer published.
     pub indexing: Indexing,
+    /// How the processes that share the store stand to each other; `None` where nobody can share it.
+    pub coordination: Option<Coordination>,
     /// Metadata files that do not read.
     pub failing: u64,
     /// The first of them by path, less those whose last good version the viewer may not see.
     pub first_failing: Vec<Failing>,
+}
+
+/// Where a store keeps the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// In the process.
+    Memory,
+    /// In a database that other processes share.
+    Postgresql,
 }
 
 /// What a request for a reindex came to.
@@ -150,11 +189,29 @@ pub trait Store: Send + Sync {
     async fn ingest(&self, product: Product) -> Result<()>;
     /// What is known at and below a folder.
     async fn known(&self, scope: &Folder) -> Result<Known>;
+    /// The folders of products that were never measured.
+    async fn unmeasured(&self) -> Result<Vec<Folder>>;
 
     /// Tells how indexing stands.
     async fn publish(&self, indexing: Indexing) -> Result<()>;
     /// Asks the indexer for a walk of the whole volume.
     async fn request_reindex(&self) -> Result<Reindex>;
     /// Waits until one is asked for. It stays asked for until the indexer publishes that one is in progress.
-    async fn reindex_requested(&self) -> Result<()>;
+    async fn reindex_requested(&self);
+
+    /// Which kind of store it is.
+    fn kind(&self) -> Kind;
+    /// Where annotations are kept; `None` where they are not.
+    fn annotations(&self) -> Option<&dyn Annotations>;
+}
+
+/// Where annotations are kept.
+#[async_trait]
+pub trait Annotations: Send + Sync {
+    /// Those of a product, oldest first.
+    async fn list(&self, product: Uuid) -> Result<Vec<Annotation>>;
+    /// Adds one.
+    async fn create(&self, draft: &Draft) -> Result<()>;
+    /// Writes one anew.
+    async fn update(&self, id: i64, draft: &Draft) -> Result<Revision>;
 }

@@ -1,0 +1,75 @@
+//! `dpd-api`, the process that answers HTTP from the index in PostgreSQL. It keeps nothing itself.
+
+use api::Api;
+use clap::{CommandFactory, FromArgMatches, Parser};
+use shared::config::{self, ApiSettings, IndexingSettings, Logging, PostgresqlSettings, Variables, VolumeSettings};
+use shared::process;
+use shared::store::postgres::{Database, PostgresStore};
+use shared::telemetry::{self, say};
+use shared::volume::Volume;
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+/// Serve the index of a volume's data products from PostgreSQL over HTTP.
+///
+/// The index is written by dpd-indexer; neither needs the other to be up, and any number of these may run. The volume at
+/// PERSISTENT_STORAGE_PATH is needed for downloads alone, and may be read-only. All settings come from the environment;
+/// /docs describes the API.
+#[derive(Parser)]
+#[command(name = "dpd-api", version)]
+struct Arguments {}
+
+fn main() -> ExitCode {
+    let matches = Arguments::command().after_long_help(config::help()).get_matches();
+    let result = match Arguments::from_arg_matches(&matches) {
+        Ok(Arguments {}) => run(),
+        Err(error) => error.exit(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("dpd-api: {problem}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The error is a line for people.
+fn run() -> Result<(), String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let variables = Variables::of_process();
+    let logging = Logging::read(&variables).map_err(|error| text(&error))?;
+    let postgresql = PostgresqlSettings::read(&variables).map_err(|error| text(&error))?.ok_or(
+        "no PostgreSQL is configured: set DATABASE_URL or SKA_DATAPRODUCT_API_POSTGRESQL_HOST. \
+         To serve a volume without one, run `dpd serve PATH`",
+    )?;
+    let volume = VolumeSettings::read(&variables, None).map_err(|error| text(&error))?;
+    let indexing = IndexingSettings::read(&variables).map_err(|error| text(&error))?;
+    let settings = ApiSettings::read(&variables).map_err(|error| text(&error))?;
+    let listen = config::listen(&variables, "DPD_API_LISTEN").map_err(|error| text(&error))?;
+    telemetry::start(&logging, io::stderr, io::stderr().is_terminal());
+    process::allow_many_connections();
+    let runtime = Runtime::new().map_err(|error| text(&error))?;
+    let result = runtime.block_on(async {
+        let name = format!("dpd-api {}", process::name());
+        let database = Database::new(&postgresql, &name, postgresql.connections, postgresql.timeout)
+            .map_err(|error| text(&error))?;
+        let volume = Arc::new(Volume::new(&volume));
+        let store = Arc::new(PostgresStore::of_api(database, volume.clone()));
+        let api = Api::new(store, volume, settings, indexing).map_err(|error| text(&error))?;
+        let stop = process::stop().map_err(|error| text(&error))?;
+        let listener = TcpListener::bind(listen)
+            .await
+            .map_err(|error| format!("DPD_API_LISTEN: cannot listen on {listen}: {error}"))?;
+        let address = listener.local_addr().map_err(|error| text(&error))?;
+        say(&format!("listening on http://{address}"));
+        api::server::serve(listener, api, stop).await;
+        Ok(())
+    });
+    // Reads of a volume that does not answer must not keep the process.
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,271 @@
+//! `dpd-indexer` as it runs: from the database and the volume's identity to the lease, and from the lease to indexing,
+//! for ever.
+
+use crate::lease;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use serde_json::{Value, json};
+use shared::config::{IndexingSettings, PostgresqlSettings};
+use shared::identity::{self, VolumePrefix};
+use shared::store::StoreError;
+use shared::store::postgres::lease::{Candidate, Lease};
+use shared::store::postgres::listen::Ear;
+use shared::store::postgres::{Database, PostgresStore, registered, schema};
+use shared::volume::Volume;
+use shared::{process, server};
+use std::convert::Infallible;
+use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+/// How long to wait before what did not work is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long one piece of the index's writing or reading may take.
+const LIMIT: Duration = Duration::from_secs(60);
+/// A loop that did not turn for so long has stopped: each turn waits for at most one piece of work.
+const STOPPED: Duration = Duration::from_secs(180);
+/// How long answers on the health port may take to end.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// What a daemon does at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    Starting,
+    /// Something is missing that may come.
+    Waiting(String),
+    StandingBy,
+    Holding {
+        epoch: i64,
+    },
+}
+
+/// How a daemon is, for those who ask.
+#[derive(Debug)]
+pub(crate) struct Health {
+    volume: Arc<Volume>,
+    name: String,
+    now: Mutex<Now>,
+}
+
+#[derive(Debug)]
+struct Now {
+    state: State,
+    turned: Instant,
+    prefix: Option<VolumePrefix>,
+}
+
+impl Health {
+    fn new(volume: Arc<Volume>, name: String) -> Health {
+        let now = Now { state: State::Starting, turned: Instant::now(), prefix: None };
+        Health { volume, name, now: Mutex::new(now) }
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a turn of the loop and what it came to.
+    pub(crate) fn set(&self, state: State) {
+        let mut now = self.now();
+        now.turned = Instant::now();
+        if now.state != state {
+            match &state {
+                State::Waiting(reason) => warn!("waiting: {reason}"),
+                State::StandingBy => info!("standing by: another indexer holds the lease"),
+                State::Holding { .. } | State::Starting => {}
+            }
+            now.state = state;
+        }
+    }
+
+    /// Notes a turn that failed.
+    pub(crate) fn wait(&self, why: &impl std::fmt::Display) {
+        self.set(State::Waiting(why.to_string()));
+    }
+
+    fn answer(&self, path: &str) -> (StatusCode, Value) {
+        let now = self.now();
+        let ready = match &now.state {
+            State::Starting => Err("starting".to_owned()),
+            State::Waiting(reason) => Err(reason.clone()),
+            State::StandingBy | State::Holding { .. } => Ok(()),
+        };
+        match (path, ready) {
+            ("/livez", _) if now.turned.elapsed() > STOPPED => {
+                (StatusCode::SERVICE_UNAVAILABLE, json!({"detail": "The indexer's own loop has stopped."}))
+            }
+            ("/livez", _) | ("/readyz", Ok(())) => (StatusCode::OK, json!({"status": "ok"})),
+            ("/readyz", Err(reason)) => (StatusCode::SERVICE_UNAVAILABLE, json!({"detail": reason})),
+            ("/status", ready) => (StatusCode::OK, self.status(&now, ready.err())),
+            _ => (StatusCode::NOT_FOUND, json!({"detail": "There are /livez, /readyz and /status here."})),
+        }
+    }
+
+    fn status(&self, now: &Now, waits_for: Option<String>) -> Value {
+        let (state, epoch) = match &now.state {
+            State::Starting => ("starting", None),
+            State::Waiting(_) => ("waiting", None),
+            State::StandingBy => ("standing by", None),
+            State::Holding { epoch } => ("holding the lease", Some(*epoch)),
+        };
+        json!({
+            "program": "dpd-indexer",
+            "version": env!("CARGO_PKG_VERSION"),
+            "name": self.name,
+            "state": state,
+            "waits_for": waits_for,
+            "epoch": epoch,
+            "volume": self.volume.origin().name,
+            "storage_path": self.volume.path(),
+            "volume_prefix": now.prefix.as_ref().map(VolumePrefix::as_str),
+        })
+    }
+}
+
+/// Runs until `stop`, and then gives the lease back. Answers on `listener` meanwhile.
+///
+/// # Errors
+/// What cannot get better by waiting, for people to read.
+pub async fn run(
+    volume: Arc<Volume>,
+    indexing: IndexingSettings,
+    postgresql: PostgresqlSettings,
+    listener: TcpListener,
+    stop: impl Future<Output = ()>,
+) -> Result<(), StoreError> {
+    let name = process::name();
+    let database = Database::new(&postgresql, &format!("dpd-indexer {name}"), postgresql.connections, LIMIT)?;
+    // Renewals must not wait for a connection.
+    let own = Database::new(&postgresql, &format!("dpd-indexer lease {name}"), 1, (indexing.term / 3).min(LIMIT))?;
+    let health = Arc::new(Health::new(volume.clone(), name.clone()));
+    let answering = tokio::spawn(answer(listener, health.clone()));
+    let daemon = Daemon { volume, indexing, database, own, name, health, state_name: postgresql.state_name };
+    let held = Mutex::default();
+    tokio::select! {
+        () = stop => {}
+        () = daemon.index_for_ever(&held) => {}
+    }
+    let lease = held.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(lease) = lease {
+        match lease.release().await {
+            Ok(()) => info!(epoch = lease.epoch(), "gave the lease back"),
+            Err(error) => warn!("the lease is not given back and has to run out: {error}"),
+        }
+    }
+    answering.abort();
+    Ok(())
+}
+
+struct Daemon {
+    volume: Arc<Volume>,
+    indexing: IndexingSettings,
+    database: Database,
+    /// For the lease alone.
+    own: Database,
+    name: String,
+    health: Arc<Health>,
+    state_name: String,
+}
+
+impl Daemon {
+    async fn index_for_ever(&self, held: &Mutex<Option<Arc<Lease>>>) {
+        self.migrate().await;
+        let (prefix, identity) = self.identify().await;
+        info!(%prefix, path = %self.volume.path().display(), "indexing this volume");
+        self.health.now().prefix = Some(prefix.clone());
+        let ear = Arc::new(Ear::on(&self.database, &prefix));
+        let origin = self.volume.origin().clone();
+        let candidate = Candidate::new(self.own.clone(), prefix, origin, self.name.clone(), &self.indexing);
+        loop {
+            let lease = Arc::new(lease::acquire(&candidate, &ear, &self.health).await);
+            self.health.set(State::Holding { epoch: lease.epoch() });
+            *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease.clone());
+            let store = PostgresStore::of_indexer(self.database.clone(), lease.clone(), ear.clone());
+            tokio::select! {
+                () = crate::run(self.volume.clone(), Arc::new(store), self.indexing.clone(), identity) => {}
+                () = lease::keep(&lease, &self.health) => {}
+            }
+            held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+
+    async fn migrate(&self) {
+        loop {
+            match schema::migrate(&self.database, &self.state_name).await {
+                Ok(true) => return info!("the database's tables are up to date now"),
+                Ok(false) => return,
+                Err(error) => self.health.wait(&error),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Finds out which volume this is, or makes it one.
+    async fn identify(&self) -> (VolumePrefix, Option<Uuid>) {
+        loop {
+            match self.identity().await {
+                Ok(identity) => return identity,
+                Err(reason) => self.health.wait(&reason),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn identity(&self) -> Result<(VolumePrefix, Option<Uuid>), String> {
+        let name = &self.volume.origin().name;
+        if let Some(id) = self.blocking(identity::read).await? {
+            return Ok((VolumePrefix::of(id), Some(id)));
+        }
+        // An empty folder where a volume of this name was may be a mount that is missing.
+        let empty = self.blocking(|volume| Ok(volume.open()?.list(&Default::default(), || ())?.empty)).await?;
+        let known = registered(&self.database, name).await.map_err(|error| error.to_string())?;
+        if let Some(known) = known.iter().find(|known| empty && known.products > 0) {
+            return Err(format!(
+                "the storage path is empty, but a volume called {name} with {} products was indexed before: is it \
+                 mounted? If this is a new volume, give it another name by PVCNAME",
+                known.products
+            ));
+        }
+        match self.blocking(|volume| Ok(identity::read_or_create(volume))).await? {
+            Ok(id) => Ok((VolumePrefix::of(id), Some(id))),
+            Err(error) if matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) => {
+                warn!("the volume cannot be given an identity ({error}), so its name {name} has to do");
+                Ok((VolumePrefix::of_name(name), None))
+            }
+            Err(error) => Err(format!("the volume cannot be given an identity: {error}")),
+        }
+    }
+
+    /// Asks the volume something, however long it takes to answer.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Volume) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, String> {
+        let volume = self.volume.clone();
+        let answer = tokio::task::spawn_blocking(move || ask(&volume)).await;
+        answer
+            .map_err(io::Error::other)
+            .flatten()
+            .map_err(|error| format!("{} cannot be read: {error}", self.volume.path().display()))
+    }
+}
+
+async fn answer(listener: TcpListener, health: Arc<Health>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (status, body) = match *request.method() {
+            Method::GET | Method::HEAD => health.answer(request.uri().path()),
+            _ => (StatusCode::METHOD_NOT_ALLOWED, json!({"detail": "There is only GET here."})),
+        };
+        let mut response = Response::new(body.to_string());
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        async { Ok::<_, Infallible>(response) }
+    });
+    server::serve(listener, service, std::future::pending(), || GRACE).await;
+}

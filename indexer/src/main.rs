@@ -1,0 +1,95 @@
+//! `dpd-indexer`, the daemon that keeps an index in PostgreSQL in step with a volume.
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use shared::config::{self, IndexingSettings, Logging, PostgresqlSettings, Variables, VolumeSettings};
+use shared::process;
+use shared::store::postgres::{Database, schema};
+use shared::telemetry::{self, say};
+use shared::volume::Volume;
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+/// How long a connection may be asked for by `migrate`.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Keep the index of a volume's data products in PostgreSQL up to date.
+///
+/// The volume at PERSISTENT_STORAGE_PATH is walked once and then watched. Any number of these may run for one volume: one
+/// holds the lease and writes, the others stand by and take over when it ends or falls silent. All settings come from
+/// the environment. Health and a small status are answered on DPD_INDEXER_LISTEN.
+#[derive(Parser)]
+#[command(name = "dpd-indexer", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make the database's tables, or bring them up to date, and end. The daemon does so itself when it starts.
+    Migrate,
+}
+
+fn main() -> ExitCode {
+    let matches = Arguments::command().after_long_help(config::help()).get_matches();
+    let result = match Arguments::from_arg_matches(&matches) {
+        Ok(arguments) => run(arguments.command.as_ref()),
+        Err(error) => error.exit(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("dpd-indexer: {problem}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The error is a line for people.
+fn run(command: Option<&Command>) -> Result<(), String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let variables = Variables::of_process();
+    let logging = Logging::read(&variables).map_err(|error| text(&error))?;
+    let postgresql = PostgresqlSettings::read(&variables).map_err(|error| text(&error))?.ok_or(
+        "no PostgreSQL is configured: set DATABASE_URL or SKA_DATAPRODUCT_API_POSTGRESQL_HOST. \
+         To try it without one, run `dpd serve PATH`",
+    )?;
+    telemetry::start(&logging, io::stderr, io::stderr().is_terminal());
+    let runtime = Runtime::new().map_err(|error| text(&error))?;
+    let result = match command {
+        Some(Command::Migrate) => runtime.block_on(migrate(&postgresql)),
+        None => {
+            let volume = VolumeSettings::read(&variables, None).map_err(|error| text(&error))?;
+            let indexing = IndexingSettings::read(&variables).map_err(|error| text(&error))?;
+            let listen = config::listen(&variables, "DPD_INDEXER_LISTEN").map_err(|error| text(&error))?;
+            process::allow_many_connections();
+            runtime.block_on(async {
+                let stop = process::stop().map_err(|error| text(&error))?;
+                let listener = TcpListener::bind(listen)
+                    .await
+                    .map_err(|error| format!("DPD_INDEXER_LISTEN: cannot listen on {listen}: {error}"))?;
+                let address = listener.local_addr().map_err(|error| text(&error))?;
+                say(&format!("listening on http://{address}"));
+                let volume = Arc::new(Volume::new(&volume));
+                indexer::daemon::run(volume, indexing, postgresql, listener, stop).await.map_err(|error| text(&error))
+            })
+        }
+    };
+    // Reads of a volume that does not answer must not keep the process.
+    runtime.shutdown_background();
+    result
+}
+
+async fn migrate(postgresql: &PostgresqlSettings) -> Result<(), String> {
+    let migrate = async {
+        let database = Database::new(postgresql, "dpd-indexer migrate", 1, LIMIT)?;
+        schema::migrate(&database, &postgresql.state_name).await
+    };
+    let changed = migrate.await.map_err(|error: shared::store::StoreError| error.to_string())?;
+    say(if changed { "the database's tables are up to date now" } else { "the database's tables were up to date" });
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! Annotations: texts that people add to products. They hang on the product's uid and outlive its absence.
+
+use crate::status::as_time;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+/// An annotation, as the contract names its fields.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the fields are the contract's")]
+pub struct Annotation {
+    pub annotation_id: i64,
+    pub data_product_uid: Uuid,
+    pub annotation_text: String,
+    pub user_principal_name: String,
+    #[serde(serialize_with = "as_time")]
+    pub timestamp_created: DateTime<Utc>,
+    #[serde(serialize_with = "as_time")]
+    pub timestamp_modified: DateTime<Utc>,
+}
+
+/// A text that somebody writes to a product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// The product.
+    pub product: Uuid,
+    /// The text, not empty and without U+0000.
+    pub text: String,
+    /// Who writes.
+    pub author: String,
+}
+
+/// What became of the revision of an annotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Revision {
+    Done,
+    Unknown,
+    NotTheAuthor,
+}

@@ -1,0 +1,38 @@
+//! What a process is to the operating system.
+
+use std::future::Future;
+use std::io;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+/// What people know this process by: its host, which is the pod's name in a cluster, and its number.
+pub fn name() -> String {
+    let host = rustix::system::uname();
+    format!("{}:{}", host.nodename().to_string_lossy(), std::process::id())
+}
+
+/// Completes when the process is asked to end.
+///
+/// # Errors
+/// Where signals cannot be received.
+pub fn stop() -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        let name = tokio::select! {
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+        };
+        info!("ending on {name}");
+    })
+}
+
+/// Raises the limit of open files as far as it goes: each connection, download and folder being read takes one.
+pub fn allow_many_connections() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!("the limit of open files stays as it is: {error}");
+    }
+}

@@ -1,0 +1,82 @@
+//! Annotations: texts that people add to products.
+
+use super::leaf::Columns;
+use crate::annotation::{Annotation, Draft, Revision};
+use crate::store::Result;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+pub(super) async fn create(connection: &mut PgConnection, prefix: &str, draft: &Draft) -> Result<()> {
+    let Columns { value, day, .. } = Columns::of(&draft.text.clone().into());
+    sqlx::query(
+        "INSERT INTO annotation (volume_prefix, data_product_uid, annotation_text, user_principal_name, value, day) \
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(prefix)
+    .bind(draft.product)
+    .bind(&draft.text)
+    .bind(&draft.author)
+    .bind(value)
+    .bind(day)
+    .execute(&mut *connection)
+    .await?;
+    touch(connection, prefix).await
+}
+
+pub(super) async fn update(connection: &mut PgConnection, prefix: &str, id: i64, draft: &Draft) -> Result<Revision> {
+    let author: Option<String> = sqlx::query_scalar(
+        "SELECT user_principal_name FROM annotation WHERE volume_prefix = $1 AND id = $2 AND data_product_uid = $3 \
+         FOR UPDATE",
+    )
+    .bind(prefix)
+    .bind(id)
+    .bind(draft.product)
+    .fetch_optional(&mut *connection)
+    .await?;
+    match author {
+        None => return Ok(Revision::Unknown),
+        Some(author) if author != draft.author => return Ok(Revision::NotTheAuthor),
+        Some(_) => {}
+    }
+    let Columns { value, day, .. } = Columns::of(&draft.text.clone().into());
+    sqlx::query(
+        "UPDATE annotation SET annotation_text = $3, value = $4, day = $5, timestamp_modified = clock_timestamp() \
+         WHERE volume_prefix = $1 AND id = $2",
+    )
+    .bind(prefix)
+    .bind(id)
+    .bind(&draft.text)
+    .bind(value)
+    .bind(day)
+    .execute(&mut *connection)
+    .await?;
+    touch(connection, prefix).await?;
+    Ok(Revision::Done)
+}
+
+/// A search by annotation answers differently from now on.
+async fn touch(connection: &mut PgConnection, prefix: &str) -> Result<()> {
+    sqlx::query("UPDATE dpd_indexing_state SET updated_at = clock_timestamp() WHERE volume_prefix = $1")
+        .bind(prefix)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn of(connection: &mut PgConnection, prefix: &str, product: Uuid) -> Result<Vec<Annotation>> {
+    let annotations = sqlx::query_as(
+        "SELECT id, data_product_uid, annotation_text, user_principal_name, timestamp_created, timestamp_modified \
+         FROM annotation WHERE volume_prefix = $1 AND data_product_uid = $2 ORDER BY timestamp_created, id",
+    );
+    let rows: Vec<(i64, Uuid, String, String, _, _)> =
+        annotations.bind(prefix).bind(product).fetch_all(connection).await?;
+    let annotation = |(id, product, text, author, created, modified)| Annotation {
+        annotation_id: id,
+        data_product_uid: product,
+        annotation_text: text,
+        user_principal_name: author,
+        timestamp_created: created,
+        timestamp_modified: modified,
+    };
+    Ok(rows.into_iter().map(annotation).collect())
+}

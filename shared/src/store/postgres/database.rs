@@ -1,0 +1,171 @@
+//! The connections to PostgreSQL: bounded in number and in time, so that a database that hangs can neither hold requests
+//! for long nor pile them up.
+
+use crate::config::{PostgresqlSettings, Server};
+use crate::store::{Result, StoreError};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgSslMode};
+use sqlx::{ConnectOptions, PgConnection, PgPool, Postgres};
+use std::future::Future;
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+/// How long a free connection is waited for, or a new one.
+const ACQUIRE: Duration = Duration::from_secs(3);
+/// How much longer than PostgreSQL itself we wait for it to give up.
+const MARGIN: Duration = Duration::from_secs(2);
+/// How long a transaction may stand idle. It holds a lock on the volume's row, and whoever was stopped inside one must
+/// not keep others out for longer than a lease lasts.
+const IDLE: Duration = Duration::from_secs(5);
+/// After how long a connection that is not used is closed.
+const SPARE: Duration = Duration::from_secs(300);
+
+/// A PostgreSQL database, and our schema in it.
+#[derive(Debug, Clone)]
+pub struct Database {
+    pool: PgPool,
+    schema: String,
+    limit: Duration,
+}
+
+impl Database {
+    /// The database that is configured, for a process that goes by this name there. Nothing is connected yet. `limit` is
+    /// how long one piece of work may take, `connections` how many there may be at once.
+    ///
+    /// # Errors
+    /// Where `DATABASE_URL` is none.
+    pub fn new(settings: &PostgresqlSettings, name: &str, connections: u32, limit: Duration) -> Result<Database> {
+        let set = format!(
+            "SET search_path TO \"{}\"; SET statement_timeout TO {}; SET idle_in_transaction_session_timeout TO {}; \
+             SET tcp_keepalives_idle TO 10; SET tcp_keepalives_interval TO 5; SET tcp_keepalives_count TO 3; \
+             SET client_min_messages TO warning",
+            settings.schema,
+            limit.as_millis(),
+            IDLE.as_millis(),
+        );
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .min_connections(0)
+            .acquire_timeout(ACQUIRE)
+            .idle_timeout(SPARE)
+            // Whether it still works shows when it is used, and costs no round trip before.
+            .test_before_acquire(false)
+            .after_connect(move |connection, _| {
+                let set = sqlx::AssertSqlSafe(set.clone());
+                Box::pin(async move { sqlx::raw_sql(set).execute(connection).await.map(drop) })
+            })
+            .connect_lazy_with(options(settings, name)?);
+        Ok(Database { pool, schema: settings.schema.clone(), limit })
+    }
+
+    /// Our schema's name.
+    pub(super) fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// A connection for one piece of work.
+    pub(super) async fn session(&self) -> Result<Session> {
+        match self.pool.acquire().await {
+            Ok(connection) => Ok(Session { connection: Some(connection) }),
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    /// A connection that hears notifications.
+    pub(super) async fn listener(&self) -> std::result::Result<PgListener, sqlx::Error> {
+        PgListener::connect_with(&self.pool).await
+    }
+
+    /// Does a piece of work within the limit of time.
+    pub(super) async fn bounded<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.bounded_by(self.limit, work).await
+    }
+
+    /// Does a piece of work within a limit of its own.
+    pub(super) async fn bounded_by<T>(&self, limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::time::timeout(limit + MARGIN, work).await.unwrap_or_else(|_| {
+            Err(StoreError::Unavailable(format!("PostgreSQL gave no answer within {} s", limit.as_secs())))
+        })
+    }
+}
+
+fn options(settings: &PostgresqlSettings, name: &str) -> Result<PgConnectOptions> {
+    let options = match &settings.server {
+        Server::Url(url) => url
+            .0
+            .parse::<PgConnectOptions>()
+            .map_err(|error| StoreError::Unavailable(format!("DATABASE_URL cannot be used: {error}")))?,
+        Server::Parts { host, port, user, password, database } => {
+            let options = PgConnectOptions::new_without_pgpass().port(*port).username(user).database(database);
+            let options = if host.starts_with('/') { options.socket(host) } else { options.host(host) };
+            let options = options.ssl_mode(PgSslMode::Prefer);
+            if password.0.is_empty() { options } else { options.password(&password.0) }
+        }
+    };
+    Ok(options.application_name(name).log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(2)))
+}
+
+/// A connection that goes back to the pool only from work that was finished: one on which something failed, or whose
+/// work was given up, is closed.
+#[derive(Debug)]
+pub(super) struct Session {
+    connection: Option<PoolConnection<Postgres>>,
+}
+
+impl Session {
+    /// Ends the work with its answer; the connection goes back where it is a good one.
+    pub(super) fn settle<T>(mut self, answer: Result<T>) -> Result<T> {
+        if answer.is_ok() {
+            drop(self.connection.take());
+        }
+        answer
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+impl Deref for Session {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        self.connection.as_ref().expect("a session has its connection")
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        self.connection.as_mut().expect("a session has its connection")
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> StoreError {
+        match &error {
+            // What was to be written breaks a rule of the tables or is too large for them: trying again is no use.
+            sqlx::Error::Database(cause)
+                if cause
+                    .code()
+                    .is_some_and(|code| ["21", "22", "23", "54"].contains(&code.get(..2).unwrap_or_default())) =>
+            {
+                StoreError::Refused(cause.message().to_owned())
+            }
+            _ => unavailable(&error),
+        }
+    }
+}
+
+/// What a caller is told. Addresses and statements stay out of it.
+fn unavailable(error: &sqlx::Error) -> StoreError {
+    StoreError::Unavailable(match error {
+        sqlx::Error::PoolTimedOut => "PostgreSQL has no free connection for this, or takes none".to_owned(),
+        sqlx::Error::Io(error) => format!("PostgreSQL cannot be reached: {error}"),
+        sqlx::Error::Database(error) => format!("PostgreSQL says: {}", error.message()),
+        other => format!("PostgreSQL cannot be used: {other}"),
+    })
+}

@@ -1,0 +1,100 @@
+//! The numbers of what repeats: keys and access rules.
+
+use super::text::escaped;
+use crate::access::Access;
+use crate::store::Result;
+use sha2::{Digest, Sha256};
+use sqlx::PgConnection;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// The numbers of the keys that were met, so that they need not be asked for again.
+#[derive(Debug, Default)]
+pub(super) struct KeyIds(HashMap<String, i32>);
+
+impl KeyIds {
+    /// Sees to it that these keys have numbers. What is added stays, also where the work that needs it fails.
+    pub(super) async fn add(
+        &mut self,
+        connection: &mut PgConnection,
+        prefix: &str,
+        keys: &BTreeSet<String>,
+    ) -> Result<()> {
+        let missing: Vec<&str> = keys.iter().map(String::as_str).filter(|key| !self.0.contains_key(*key)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let hashes: Vec<Vec<u8>> = missing.iter().map(|key| hash(key)).collect();
+        let paths: Vec<_> = missing.iter().map(|key| escaped(key)).collect();
+        sqlx::query(
+            "INSERT INTO metadata_key (volume_prefix, hash, path) SELECT $1, * FROM unnest($2::bytea[], $3::text[]) \
+             ON CONFLICT (volume_prefix, hash) DO NOTHING",
+        )
+        .bind(prefix)
+        .bind(&hashes)
+        .bind(&paths)
+        .execute(&mut *connection)
+        .await?;
+        let ids: HashMap<Vec<u8>, i32> = fetch(connection, "metadata_key", prefix, &hashes).await?;
+        for (key, hash) in missing.into_iter().zip(&hashes) {
+            self.0.extend(ids.get(hash).map(|id| (key.to_owned(), *id)));
+        }
+        Ok(())
+    }
+
+    /// The number of a key that was [added](Self::add).
+    pub(super) fn get(&self, key: &str) -> i32 {
+        self.0.get(key).copied().unwrap_or_default()
+    }
+}
+
+/// The numbers of access rules; they are made where they are missing.
+pub(super) async fn rule_ids<'a>(
+    connection: &mut PgConnection,
+    prefix: &str,
+    rules: impl IntoIterator<Item = &'a Access>,
+) -> Result<BTreeMap<&'a Access, i32>> {
+    let rules: BTreeSet<&Access> = rules.into_iter().collect();
+    let hashes: Vec<Vec<u8>> = rules.iter().map(|rule| rule_hash(rule)).collect();
+    for (rule, hash) in rules.iter().zip(&hashes) {
+        let groups: Option<Vec<_>> = match rule {
+            Access::Public => None,
+            Access::Groups(groups) => Some(groups.iter().map(|group| escaped(group)).collect()),
+        };
+        sqlx::query(
+            "INSERT INTO access_rule (volume_prefix, hash, groups) SELECT $1, $2, $3 WHERE NOT EXISTS \
+             (SELECT FROM access_rule WHERE volume_prefix = $1 AND hash = $2) \
+             ON CONFLICT (volume_prefix, hash) DO NOTHING",
+        )
+        .bind(prefix)
+        .bind(hash)
+        .bind(groups)
+        .execute(&mut *connection)
+        .await?;
+    }
+    let ids = fetch(connection, "access_rule", prefix, &hashes).await?;
+    Ok(rules.into_iter().zip(&hashes).filter_map(|(rule, hash)| Some((rule, *ids.get(hash)?))).collect())
+}
+
+fn rule_hash(rule: &Access) -> Vec<u8> {
+    match rule {
+        Access::Public => hash(""),
+        // Written as JSON, different sets are different texts, none of them empty.
+        Access::Groups(groups) => hash(&serde_json::json!(groups).to_string()),
+    }
+}
+
+async fn fetch(
+    connection: &mut PgConnection,
+    table: &'static str,
+    prefix: &str,
+    hashes: &[Vec<u8>],
+) -> Result<HashMap<Vec<u8>, i32>> {
+    let sql = format!("SELECT hash, id FROM {table} WHERE volume_prefix = $1 AND hash = ANY($2)");
+    let rows: Vec<(Vec<u8>, i32)> =
+        sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(prefix).bind(hashes).fetch_all(connection).await?;
+    Ok(rows.into_iter().collect())
+}
+
+fn hash(text: &str) -> Vec<u8> {
+    Sha256::digest(text).to_vec()
+}

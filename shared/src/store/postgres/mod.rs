@@ -1,0 +1,392 @@
+//! The index in PostgreSQL, shared by one indexer that writes it and any number of processes that answer from it.
+//!
+//! [`schema`] makes the tables, which `migrations/` describes; [`lease`] says who may write; [`filter`] is what a search
+//! means in SQL. `docs/database.md` tells how it all fits together.
+
+mod annotation;
+mod database;
+mod dictionary;
+mod filter;
+mod leaf;
+pub mod lease;
+pub mod listen;
+mod read;
+pub mod schema;
+mod search;
+mod text;
+mod volume;
+mod write;
+
+pub use database::Database;
+use database::Session;
+pub use volume::{Registered, registered};
+
+use super::{
+    Annotations, Change, Hit, Hits, Kind, Known, Lookup, Outcome, Reindex, Result, Store, StoreError, Summary,
+};
+use crate::access::Viewer;
+use crate::annotation::{Annotation, Draft, Revision};
+use crate::column::Keys;
+use crate::folder::Folder;
+use crate::identity::VolumePrefix;
+use crate::product::Product;
+use crate::query::Query;
+use crate::status::Indexing;
+use crate::volume::Volume;
+use async_trait::async_trait;
+use dictionary::KeyIds;
+use lease::{CHANNEL, Lease};
+use listen::Ear;
+use sqlx::types::Json;
+use sqlx::{Connection, PgConnection, Row};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, OnceCell};
+use tracing::debug;
+use uuid::Uuid;
+use write::{Author, Writer};
+
+/// How often a waiting indexer looks whether a reindex is wanted, in case that it did not hear.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long reading or comparing the whole index may take.
+const WHOLE: Duration = Duration::from_secs(600);
+
+/// A [`Store`] in PostgreSQL.
+#[derive(Debug)]
+pub struct PostgresStore {
+    database: Database,
+    role: Role,
+}
+
+#[derive(Debug)]
+enum Role {
+    /// Writes what it finds on the volume, under its lease.
+    Indexer { prefix: VolumePrefix, lease: Arc<Lease>, ear: Arc<Ear>, keys: Mutex<KeyIds> },
+    /// Answers, and writes what callers bring.
+    Api { volume: Arc<Volume>, prefix: OnceCell<VolumePrefix> },
+}
+
+impl PostgresStore {
+    /// The store of the process that holds the lease.
+    pub fn of_indexer(database: Database, lease: Arc<Lease>, ear: Arc<Ear>) -> PostgresStore {
+        let prefix = lease.candidate().prefix().clone();
+        PostgresStore { database, role: Role::Indexer { prefix, lease, ear, keys: Mutex::default() } }
+    }
+
+    /// The store of a process that answers for a volume. It finds out which one that is in the database when it is
+    /// first asked, and again until it knows.
+    pub fn of_api(database: Database, volume: Arc<Volume>) -> PostgresStore {
+        PostgresStore { database, role: Role::Api { volume, prefix: OnceCell::new() } }
+    }
+
+    /// What the volume's rows are keyed by.
+    async fn prefix(&self, connection: &mut PgConnection) -> Result<&str> {
+        let prefix = match &self.role {
+            Role::Indexer { prefix, .. } => prefix,
+            Role::Api { volume, prefix } => {
+                let find = async {
+                    schema::check(connection).await?;
+                    volume::find(connection, volume).await
+                };
+                prefix.get_or_try_init(|| find).await?
+            }
+        };
+        Ok(prefix.as_str())
+    }
+
+    /// Locks the volume's row until the transaction ends. All who write the index do so first.
+    async fn lock(&self, connection: &mut PgConnection, prefix: &str) -> Result<Author> {
+        let row =
+            sqlx::query("SELECT epoch, generation, holder FROM dpd_indexing_state WHERE volume_prefix = $1 FOR UPDATE")
+                .bind(prefix)
+                .fetch_one(connection)
+                .await?;
+        let (epoch, generation): (i64, i32) = (row.try_get("epoch")?, row.try_get("generation")?);
+        match &self.role {
+            Role::Api { .. } => Ok(Author { generation, epoch, defers: true }),
+            Role::Indexer { lease, .. } => {
+                if epoch != lease.epoch() || row.try_get::<Option<Uuid>, _>("holder")? != Some(lease.holder()) {
+                    lease.lose();
+                    return Err(StoreError::Superseded);
+                }
+                Ok(Author { generation, epoch, defers: false })
+            }
+        }
+    }
+
+    async fn write(&self, work: Work<'_>) -> Result<Vec<Outcome>> {
+        if let Role::Indexer { lease, .. } = &self.role {
+            lease.check()?;
+        }
+        let (mut session, prefix) = self.open().await?;
+        let mut own = KeyIds::default();
+        let mut kept;
+        let keys = match &self.role {
+            Role::Indexer { keys, .. } => {
+                kept = keys.lock().await;
+                &mut *kept
+            }
+            Role::Api { .. } => &mut own,
+        };
+        let new = match &work {
+            Work::Changes(changes) => write::keys_of(write::products(changes)),
+            Work::Ingest(product) => write::keys_of([*product]),
+        };
+        keys.add(&mut session, prefix, &new).await?;
+        let mut transaction = session.begin().await?;
+        let author = self.lock(&mut transaction, prefix).await?;
+        let mut writer = Writer { connection: &mut transaction, prefix, author, keys };
+        let outcomes = match work {
+            Work::Changes(changes) => writer.apply(changes).await?,
+            Work::Ingest(product) => {
+                writer.ingest(product).await?;
+                vec![Outcome::Updated]
+            }
+        };
+        if outcomes.iter().any(|outcome| *outcome != Outcome::Unchanged) {
+            sqlx::query("UPDATE dpd_indexing_state SET updated_at = clock_timestamp() WHERE volume_prefix = $1")
+                .bind(prefix)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        session.settle(Ok(outcomes))
+    }
+
+    /// A connection, and what the volume's rows are keyed by.
+    async fn open(&self) -> Result<(Session, &str)> {
+        let mut session = self.database.session().await?;
+        let prefix = self.prefix(&mut session).await?;
+        Ok((session, prefix))
+    }
+
+    async fn reindex_waits(&self) -> Result<bool> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let waits = sqlx::query_scalar("SELECT EXISTS (SELECT FROM reindex_request WHERE volume_prefix = $1)")
+                .bind(prefix)
+                .fetch_one(&mut *session)
+                .await;
+            session.settle(waits.map_err(StoreError::from))
+        };
+        self.database.bounded(work).await
+    }
+}
+
+/// What one transaction writes.
+enum Work<'a> {
+    Changes(&'a [Change]),
+    Ingest(&'a Product),
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn search(&self, query: Query, viewer: &Viewer) -> Result<Hits> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let hits = search::search(&mut session, prefix, &query, viewer).await;
+            session.settle(hits)
+        };
+        self.database.bounded(work).await
+    }
+
+    async fn product(&self, uid: Uuid, viewer: &Viewer) -> Result<Lookup> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let product = read::product(&mut session, prefix, uid, viewer).await;
+            session.settle(product)
+        };
+        self.database.bounded(work).await
+    }
+
+    async fn products_of(&self, execution_block: &str, viewer: &Viewer) -> Result<Vec<Hit>> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let products = read::products_of(&mut session, prefix, execution_block, viewer).await;
+            session.settle(products)
+        };
+        self.database.bounded(work).await
+    }
+
+    async fn visible_below(&self, folder: &Folder, viewer: &Viewer) -> Result<Vec<Folder>> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let folders = read::visible_below(&mut session, prefix, folder, viewer).await;
+            session.settle(folders)
+        };
+        self.database.bounded(work).await
+    }
+
+    async fn keys(&self, viewer: &Viewer) -> Result<Keys> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let keys = read::keys(&mut session, prefix, viewer).await;
+            session.settle(keys)
+        };
+        self.database.bounded(work).await
+    }
+
+    async fn summary(&self, viewer: &Viewer, failing: usize) -> Result<Summary> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let summary = read::summary(&mut session, prefix, viewer, failing).await;
+            session.settle(summary)
+        };
+        self.database.bounded(work).await
+    }
+
+    async fn apply(&self, changes: &[Change]) -> Result<Vec<Outcome>> {
+        self.database.bounded(self.write(Work::Changes(changes))).await
+    }
+
+    async fn ingest(&self, product: Product) -> Result<()> {
+        self.database.bounded(self.write(Work::Ingest(&product))).await.map(drop)
+    }
+
+    async fn known(&self, scope: &Folder) -> Result<Known> {
+        let generation = match &self.role {
+            Role::Indexer { lease, .. } => lease.generation(),
+            Role::Api { .. } => 0,
+        };
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let known = read::known(&mut session, prefix, scope, generation).await;
+            session.settle(known)
+        };
+        self.database.bounded_by(WHOLE, work).await
+    }
+
+    async fn unmeasured(&self) -> Result<Vec<Folder>> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let folders = read::unmeasured(&mut session, prefix).await;
+            session.settle(folders)
+        };
+        self.database.bounded_by(WHOLE, work).await
+    }
+
+    async fn publish(&self, indexing: Indexing) -> Result<()> {
+        let Role::Indexer { lease, .. } = &self.role else { return Ok(()) };
+        lease.check()?;
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let published = publish(&mut session, prefix, lease, &indexing).await;
+            session.settle(published)
+        };
+        if self.database.bounded(work).await? {
+            return Ok(());
+        }
+        lease.lose();
+        Err(StoreError::Superseded)
+    }
+
+    async fn request_reindex(&self) -> Result<Reindex> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let accepted = request_reindex(&mut session, prefix).await;
+            session.settle(accepted)
+        };
+        Ok(if self.database.bounded(work).await? { Reindex::Accepted } else { Reindex::InProgress })
+    }
+
+    async fn reindex_requested(&self) {
+        loop {
+            match self.reindex_waits().await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => debug!("whether a reindex is wanted is not known: {error}"),
+            }
+            let heard = async {
+                match &self.role {
+                    Role::Indexer { ear, .. } => ear.reindex().await,
+                    Role::Api { .. } => std::future::pending().await,
+                }
+            };
+            let _ = tokio::time::timeout(LOOK, heard).await;
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Postgresql
+    }
+
+    fn annotations(&self) -> Option<&dyn Annotations> {
+        Some(self)
+    }
+}
+
+/// Writes how indexing stands; false where the lease is somebody else's.
+async fn publish(connection: &mut PgConnection, prefix: &str, lease: &Lease, indexing: &Indexing) -> Result<bool> {
+    // A walk that begins is the one that was asked for.
+    let published = sqlx::query(
+        "WITH published AS (UPDATE dpd_indexing_state SET indexing_running = $4, \
+         started_at = CASE WHEN $4 AND NOT indexing_running THEN clock_timestamp() ELSE started_at END, \
+         completed_at = CASE WHEN $5::timestamptz IS NOT NULL AND NOT $4 AND indexing_running \
+         THEN clock_timestamp() ELSE completed_at END, \
+         files_indexed = $6, progress = $7 \
+         WHERE volume_prefix = $1 AND epoch = $2 AND holder = $3 RETURNING volume_prefix), \
+         begun AS (DELETE FROM reindex_request USING published \
+         WHERE reindex_request.volume_prefix = published.volume_prefix AND $4) \
+         SELECT volume_prefix FROM published",
+    )
+    .bind(prefix)
+    .bind(lease.epoch())
+    .bind(lease.holder())
+    .bind(indexing.in_progress)
+    .bind(indexing.ended)
+    .bind(i64::try_from(indexing.progress.total_files).unwrap_or(i64::MAX))
+    .bind(Json(indexing))
+    .fetch_optional(connection)
+    .await?;
+    Ok(published.is_some())
+}
+
+/// Leaves the wish for a reindex; false where one runs or is wished for already.
+async fn request_reindex(connection: &mut PgConnection, prefix: &str) -> Result<bool> {
+    let left = sqlx::query(
+        "WITH left_here AS (INSERT INTO reindex_request (volume_prefix) \
+         SELECT volume_prefix FROM dpd_indexing_state WHERE volume_prefix = $1 AND NOT (indexing_running \
+         AND holder IS NOT NULL AND clock_timestamp() <= last_heartbeat + make_interval(secs => lease_seconds)) \
+         ON CONFLICT (volume_prefix) DO NOTHING RETURNING volume_prefix) \
+         SELECT pg_notify($2, 'reindex ' || volume_prefix) FROM left_here",
+    )
+    .bind(prefix)
+    .bind(CHANNEL)
+    .fetch_optional(connection)
+    .await?;
+    Ok(left.is_some())
+}
+
+#[async_trait]
+impl Annotations for PostgresStore {
+    async fn list(&self, product: Uuid) -> Result<Vec<Annotation>> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let annotations = annotation::of(&mut session, prefix, product).await;
+            session.settle(annotations)
+        };
+        self.database.bounded(work).await
+    }
+
+    async fn create(&self, draft: &Draft) -> Result<()> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let mut transaction = session.begin().await?;
+            annotation::create(&mut transaction, prefix, draft).await?;
+            transaction.commit().await?;
+            session.settle(Ok(()))
+        };
+        self.database.bounded(work).await
+    }
+
+    async fn update(&self, id: i64, draft: &Draft) -> Result<Revision> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let mut transaction = session.begin().await?;
+            let revision = annotation::update(&mut transaction, prefix, id, draft).await?;
+            transaction.commit().await?;
+            session.settle(Ok(revision))
+        };
+        self.database.bounded(work).await
+    }
+}

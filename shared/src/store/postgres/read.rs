@@ -1,0 +1,259 @@
+//! What is asked beside searches: products by name, keys, how it all stands, and what the walk needs to know.
+
+use super::text::{escaped, unescaped};
+use crate::access::Viewer;
+use crate::column::{KeyCount, Keys};
+use crate::folder::Folder;
+use crate::product::Product;
+use crate::status::{Coordination, Failing, Indexing};
+use crate::store::{Hit, Known, Lookup, Result, StoreError, Summary};
+use crate::volume::Stamp;
+use futures::TryStreamExt;
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::{PgConnection, Row};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The columns of a [`hit`], of a product `p` and its document `d`.
+pub(super) const HIT: &str =
+    "p.id, p.uid, p.folder, p.metadata_file, p.store_name, p.size, d.metadata::text AS metadata";
+
+/// The condition that a folder is below the one that begins with $2 and ends before $3.
+const BELOW: &str = "folder >= $2 AND folder < $3";
+
+/// What guards products.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct Rule {
+    pub(super) id: i32,
+    #[sqlx(try_from = "i64")]
+    pub(super) products: u64,
+    #[sqlx(try_from = "i64")]
+    products_on_volume: u64,
+}
+
+/// The rules that let a viewer pass.
+pub(super) async fn visible_rules(connection: &mut PgConnection, prefix: &str, viewer: &Viewer) -> Result<Vec<Rule>> {
+    let groups: Vec<String> = viewer.groups().map(|group| escaped(group).into_owned()).collect();
+    let rules = sqlx::query_as(
+        "SELECT id, products, products_on_volume FROM access_rule \
+         WHERE volume_prefix = $1 AND (groups IS NULL OR groups && $2)",
+    );
+    Ok(rules.bind(prefix).bind(groups).fetch_all(connection).await?)
+}
+
+async fn visible_rule_ids(connection: &mut PgConnection, prefix: &str, viewer: &Viewer) -> Result<Vec<i32>> {
+    Ok(visible_rules(connection, prefix, viewer).await?.into_iter().map(|rule| rule.id).collect())
+}
+
+/// A product of a row with the columns [`HIT`].
+pub(super) fn hit(row: &PgRow) -> Result<Hit> {
+    let broken =
+        |what: &dyn std::fmt::Display| StoreError::Unavailable(format!("the database holds a broken row: {what}"));
+    let metadata: &str = row.try_get("metadata")?;
+    let metadata = serde_json::from_str(metadata).map_err(|error| broken(&error))?;
+    let folder = row.try_get::<Option<String>, _>("folder")?;
+    let folder = folder.map(|folder| folder.parse()).transpose().map_err(|error| broken(&error))?;
+    let (uid, file, store) = (row.try_get("uid")?, row.try_get("metadata_file")?, row.try_get("store_name")?);
+    let product = Product::restored(metadata, uid, folder, file, store).map_err(|error| broken(&error))?;
+    let (id, size): (i64, Option<i64>) = (row.try_get("id")?, row.try_get("size")?);
+    let size = size.and_then(|size| u64::try_from(size).ok());
+    Ok(Hit { id: u64::try_from(id).unwrap_or_default(), product: Arc::new(product), size })
+}
+
+pub(super) async fn product(connection: &mut PgConnection, prefix: &str, uid: Uuid, viewer: &Viewer) -> Result<Lookup> {
+    let row = sqlx::query(hits(
+        "FROM data_product p JOIN document d ON d.product = p.id WHERE p.volume_prefix = $1 AND p.uid = $2",
+    ))
+    .bind(prefix)
+    .bind(uid)
+    .fetch_optional(connection)
+    .await?;
+    Ok(match row.as_ref().map(hit).transpose()? {
+        None => Lookup::Unknown,
+        Some(hit) if viewer.may_see(&hit.product.access) => Lookup::Found(hit),
+        Some(_) => Lookup::Forbidden,
+    })
+}
+
+/// The statement that answers [`HIT`] of what a clause names.
+fn hits(from: &'static str) -> sqlx::AssertSqlSafe<String> {
+    sqlx::AssertSqlSafe(format!("SELECT {HIT} {from}"))
+}
+
+pub(super) async fn products_of(
+    connection: &mut PgConnection,
+    prefix: &str,
+    execution_block: &str,
+    viewer: &Viewer,
+) -> Result<Vec<Hit>> {
+    let rules = visible_rule_ids(connection, prefix, viewer).await?;
+    let rows = sqlx::query(hits(
+        "FROM data_product p JOIN document d ON d.product = p.id WHERE p.volume_prefix = $1 AND p.access = ANY($2) \
+         AND substring(p.execution_block FROM 1 FOR 100) = substring($3 FROM 1 FOR 100) AND p.execution_block = $3",
+    ))
+    .bind(prefix)
+    .bind(rules)
+    .bind(escaped(execution_block))
+    .fetch_all(connection)
+    .await?;
+    let mut hits = rows.iter().map(hit).collect::<Result<Vec<Hit>>>()?;
+    hits.sort_by_cached_key(Hit::nearness);
+    Ok(hits)
+}
+
+pub(super) async fn visible_below(
+    connection: &mut PgConnection,
+    prefix: &str,
+    folder: &Folder,
+    viewer: &Viewer,
+) -> Result<Vec<Folder>> {
+    let rules = visible_rule_ids(connection, prefix, viewer).await?;
+    let (from, to) = below(folder);
+    let sql = format!(
+        "SELECT folder FROM data_product WHERE volume_prefix = $1 AND {BELOW} AND folder <> '' AND access = ANY($4) ORDER BY folder"
+    );
+    let folders: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+        .bind(prefix)
+        .bind(from)
+        .bind(to)
+        .bind(rules)
+        .fetch_all(connection)
+        .await?;
+    Ok(folders.iter().filter_map(|folder| folder.parse().ok()).collect())
+}
+
+/// The bounds of the folders below one, as [`BELOW`] takes them.
+fn below(folder: &Folder) -> (String, String) {
+    let from = folder.prefix_below();
+    // What is below `a/` is before `a0`: 0 is what follows the slash. Everything is before U+10FFFF.
+    let to = from.strip_suffix('/').map_or_else(|| "\u{10ffff}".to_owned(), |folder| format!("{folder}0"));
+    (from, to)
+}
+
+pub(super) async fn keys(connection: &mut PgConnection, prefix: &str, viewer: &Viewer) -> Result<Keys> {
+    let rules = visible_rule_ids(connection, prefix, viewer).await?;
+    let rows: Vec<(String, i64, i64)> = sqlx::query_as(
+        "SELECT k.path, c.products, c.numbers FROM \
+         (SELECT key, sum(products)::bigint AS products, sum(numbers)::bigint AS numbers FROM key_count \
+          WHERE access = ANY($1) GROUP BY key HAVING sum(products) > 0) c \
+         JOIN metadata_key k ON k.id = c.key",
+    )
+    .bind(rules)
+    .fetch_all(connection)
+    .await?;
+    let count = |n| u64::try_from(n).unwrap_or_default();
+    let keys = rows
+        .into_iter()
+        .map(|(path, values, numbers)| (unescaped(&path), KeyCount { values: count(values), numbers: count(numbers) }));
+    Ok(keys.collect())
+}
+
+pub(super) async fn summary(
+    connection: &mut PgConnection,
+    prefix: &str,
+    viewer: &Viewer,
+    failing: usize,
+) -> Result<Summary> {
+    let rules = visible_rules(connection, prefix, viewer).await?;
+    let state = sqlx::query(
+        "SELECT s.*, holder IS NOT NULL AND clock_timestamp() <= last_heartbeat + make_interval(secs => lease_seconds) \
+         AS held, (SELECT count(*) FROM failing_file f WHERE f.volume_prefix = s.volume_prefix) AS failing, \
+         EXISTS (SELECT FROM reindex_request r WHERE r.volume_prefix = s.volume_prefix) AS waits \
+         FROM dpd_indexing_state s WHERE volume_prefix = $1",
+    )
+    .bind(prefix)
+    .fetch_one(&mut *connection)
+    .await?;
+    let ids: Vec<i32> = rules.iter().map(|rule| rule.id).collect();
+    let first_failing: Vec<(String, String, chrono::DateTime<chrono::Utc>)> = sqlx::query_as(
+        "SELECT f.path, f.error, f.since FROM failing_file f \
+         LEFT JOIN data_product p ON p.volume_prefix = f.volume_prefix AND p.folder = f.folder \
+         WHERE f.volume_prefix = $1 AND (p.id IS NULL OR p.access = ANY($2)) ORDER BY f.folder LIMIT $3",
+    )
+    .bind(prefix)
+    .bind(ids)
+    .bind(i64::try_from(failing).unwrap_or(i64::MAX))
+    .fetch_all(connection)
+    .await?;
+    let held: Option<bool> = state.try_get("held")?;
+    let progress: Option<Json<Indexing>> = state.try_get("progress")?;
+    // What a process that is no more was doing is not being done.
+    let indexing_running = state.try_get::<bool, _>("indexing_running")? && held.unwrap_or(false);
+    let indexing: Indexing = progress.map(|Json(indexing)| indexing).unwrap_or_default();
+    let indexing = Indexing { in_progress: indexing_running, ..indexing };
+    let count = |n: i64| u64::try_from(n).unwrap_or_default();
+    Ok(Summary {
+        products: rules.iter().map(|rule| rule.products).sum(),
+        products_on_volume: rules.iter().map(|rule| rule.products_on_volume).sum(),
+        updated: state.try_get("updated_at")?,
+        indexing,
+        coordination: Some(Coordination {
+            volume_prefix: prefix.to_owned(),
+            indexed_by: state.try_get("indexed_by")?,
+            indexing_running,
+            started_at: state.try_get("started_at")?,
+            last_heartbeat: state.try_get("last_heartbeat")?,
+            completed_at: state.try_get("completed_at")?,
+            files_indexed: count(state.try_get("files_indexed")?),
+            epoch: count(state.try_get("epoch")?),
+            indexer_alive: held.unwrap_or(false),
+            reindex_waits: state.try_get("waits")?,
+        }),
+        failing: count(state.try_get("failing")?),
+        first_failing: first_failing.into_iter().map(|(path, error, since)| Failing { path, error, since }).collect(),
+    })
+}
+
+/// The version of a metadata file, in a row that has one.
+pub(super) fn stamp(row: &PgRow) -> Result<Option<Stamp>> {
+    let size: Option<i64> = row.try_get("file_size")?;
+    let Some(size) = size else { return Ok(None) };
+    Ok(Some(Stamp {
+        size: size.cast_unsigned(),
+        inode: row.try_get::<i64, _>("file_inode")?.cast_unsigned(),
+        modified: row.try_get("file_modified")?,
+        changed: row.try_get("file_changed")?,
+    }))
+}
+
+/// What is known at and below a folder. Rows of another generation are to be read anew.
+pub(super) async fn known(
+    connection: &mut PgConnection,
+    prefix: &str,
+    scope: &Folder,
+    generation: i32,
+) -> Result<Known> {
+    let (from, to) = below(scope);
+    let sql = format!(
+        "SELECT folder, CASE WHEN generation = $5 THEN file_size END AS file_size, file_inode, file_modified, \
+         file_changed, 0 AS failing FROM data_product WHERE volume_prefix = $1 AND ({BELOW} OR folder = $4) \
+         UNION ALL SELECT folder, file_size, file_inode, file_modified, file_changed, 1 \
+         FROM failing_file WHERE volume_prefix = $1 AND ({BELOW} OR folder = $4) ORDER BY failing"
+    );
+    let mut rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(prefix)
+        .bind(from)
+        .bind(to)
+        .bind(scope.as_str())
+        .bind(generation)
+        .fetch(connection);
+    let mut known = Known::new();
+    while let Some(row) = rows.try_next().await? {
+        let Ok(folder) = row.try_get::<&str, _>("folder")?.parse() else { continue };
+        // A file that fails now was known by another version before: the later row counts.
+        known.insert(folder, stamp(&row)?);
+    }
+    Ok(known)
+}
+
+/// The folders of products whose size nobody looked for yet.
+pub(super) async fn unmeasured(connection: &mut PgConnection, prefix: &str) -> Result<Vec<Folder>> {
+    let folders: Vec<String> = sqlx::query_scalar(
+        "SELECT folder FROM data_product WHERE volume_prefix = $1 AND folder IS NOT NULL AND NOT measured",
+    )
+    .bind(prefix)
+    .fetch_all(connection)
+    .await?;
+    Ok(folders.iter().filter_map(|folder| folder.parse().ok()).collect())
+}

@@ -1,0 +1,120 @@
+//! The tables: brought to what this program needs by the indexer, and compared with it by everybody else.
+
+use super::database::Database;
+use crate::store::{Result, StoreError};
+use sqlx::migrate::Migrator;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use std::time::Duration;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+
+/// Any number, the same for all who migrate: only one does at a time.
+const LOCK: i64 = 0x6470_6421;
+/// How long migrating may take.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// The version that this program needs.
+fn needed() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
+}
+
+/// Brings the tables to the version that this program needs; true when something was to be done. `state_name` is one
+/// more name that the coordination table is shown under.
+///
+/// # Errors
+/// When the database cannot be reached or forbids it, or is newer than this program.
+pub async fn migrate(database: &Database, state_name: &str) -> Result<bool> {
+    let work = async {
+        let mut session = database.session().await?;
+        let mut transaction = session.begin().await?;
+        // Held until the transaction ends, on whatever connection a pooler gives us.
+        sqlx::query("SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true)")
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
+        create_schema(&mut transaction, database.schema()).await?;
+        let before = version(&mut transaction).await?;
+        if before.is_some_and(|version| version > needed()) {
+            return Err(mismatch(before));
+        }
+        let changes = before != Some(needed());
+        if changes {
+            let mut migrator = Migrator::with_migrations(MIGRATIONS.migrations.to_vec());
+            migrator.set_locking(false);
+            migrator
+                .run(&mut *transaction)
+                .await
+                .map_err(|error| StoreError::Unavailable(format!("the tables cannot be migrated: {error}")))?;
+        }
+        show_state_as(&mut transaction, state_name).await?;
+        transaction.commit().await?;
+        session.settle(Ok(changes))
+    };
+    database.bounded_by(PATIENCE, work).await
+}
+
+async fn create_schema(connection: &mut PgConnection, schema: &str) -> Result<()> {
+    let there: bool = sqlx::query_scalar("SELECT to_regnamespace(quote_ident($1)) IS NOT NULL")
+        .bind(schema)
+        .fetch_one(&mut *connection)
+        .await?;
+    if there {
+        return Ok(());
+    }
+    let create = AssertSqlSafe(format!("CREATE SCHEMA \"{schema}\""));
+    sqlx::query(create).execute(connection).await.map(drop).map_err(|error| {
+        StoreError::Unavailable(format!(
+            "the schema {schema} is not there and cannot be made ({error}): let an administrator make it, or set \
+             SKA_DATAPRODUCT_API_POSTGRESQL_SCHEMA to one that is there"
+        ))
+    })
+}
+
+/// Shows the coordination table under one more name, for those who knew it by that.
+async fn show_state_as(connection: &mut PgConnection, name: &str) -> Result<()> {
+    if name == "dpd_indexing_state" {
+        return Ok(());
+    }
+    let create = AssertSqlSafe(format!("CREATE OR REPLACE VIEW \"{name}\" AS SELECT * FROM dpd_indexing_state"));
+    sqlx::query(create)
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(|error| StoreError::Unavailable(format!("INDEXING_STATE_TABLE_NAME: {name} cannot be made: {error}")))
+}
+
+/// Checks that the tables are those that this program needs.
+pub(super) async fn check(connection: &mut PgConnection) -> Result<()> {
+    let version = version(connection).await?;
+    if version == Some(needed()) { Ok(()) } else { Err(mismatch(version)) }
+}
+
+/// The version of the tables; `None` where there are none.
+async fn version(connection: &mut PgConnection) -> Result<Option<i64>> {
+    let known: bool =
+        sqlx::query_scalar("SELECT to_regclass(quote_ident(current_schema()) || '._sqlx_migrations') IS NOT NULL")
+            .fetch_one(&mut *connection)
+            .await
+            .map(|there: Option<bool>| there.unwrap_or(false))?;
+    if !known {
+        return Ok(None);
+    }
+    Ok(sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(connection).await?)
+}
+
+fn mismatch(version: Option<i64>) -> StoreError {
+    let needed = needed();
+    StoreError::Unavailable(match version {
+        None => "the database has no tables of ours yet: start dpd-indexer, or run `dpd-indexer migrate`".to_owned(),
+        Some(version) if version < needed => {
+            format!(
+                "the database's tables are of version {version}, older than this program's {needed}: start its dpd-indexer, or run `dpd-indexer migrate`"
+            )
+        }
+        Some(version) => {
+            format!(
+                "the database's tables are of version {version}, newer than this program's {needed}: use a newer program"
+            )
+        }
+    })
+}
