@@ -4,10 +4,10 @@ VOLUME ?= samples/volume
 LISTEN ?= 127.0.0.1:8000
 SCALE ?= 20000
 
-.PHONY: help run test lint bench
+.PHONY: help run test lint bench dev-db
 
 help: ## Lists what there is
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 run: ## Builds the standalone program and serves VOLUME (the sample volume) on LISTEN
 	@tests/prepare build
@@ -15,7 +15,7 @@ run: ## Builds the standalone program and serves VOLUME (the sample volume) on L
 
 test: ## Installs what the tests need and runs all of them
 	@tests/prepare test
-	cargo build --package dpd
+	cargo build --workspace --bins
 	cargo test --workspace
 
 # The pure core must build by itself, and nothing that does I/O may come in by a dependency.
@@ -33,3 +33,6 @@ bench: ## Measures a volume of SCALE products; writes docs/benchmarks.md
 	@tests/prepare build
 	cargo build --release --package dpd
 	cargo bench --package tests -- $(SCALE)
+
+dev-db: ## Starts a PostgreSQL to play with on port DEV_DB_PORT, 5433 by default; STOP=1 stops it
+	@tests/dev-db $(if $(STOP),stop,start)

@@ -5,6 +5,7 @@ mod cli;
 mod contract;
 mod download;
 mod hardship;
+mod harness;
 mod old_faults;
 mod support;
 mod yaml;

@@ -1,7 +1,9 @@
 //! What the tests and the benchmark share: the program under test as a process, its HTTP, and volumes to run it on.
 
 pub mod opens;
+pub mod postgres;
 pub mod program;
+pub mod proxy;
 pub mod volume;
 
 use std::time::{Duration, Instant};

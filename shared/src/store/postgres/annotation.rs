@@ -1,13 +1,13 @@
 //! Annotations: texts that people add to products.
 
-use super::leaf::Columns;
+use super::columns::Cells;
 use crate::annotation::{Annotation, Draft, Revision};
 use crate::store::Result;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 pub(super) async fn create(connection: &mut PgConnection, prefix: &str, draft: &Draft) -> Result<()> {
-    let Columns { value, day, .. } = Columns::of(&draft.text.clone().into());
+    let Cells { value, day, .. } = Cells::of(&draft.text.clone().into());
     sqlx::query(
         "INSERT INTO annotation (volume_prefix, data_product_uid, annotation_text, user_principal_name, value, day) \
          VALUES ($1, $2, $3, $4, $5, $6)",
@@ -38,7 +38,7 @@ pub(super) async fn update(connection: &mut PgConnection, prefix: &str, id: i64,
         Some(author) if author != draft.author => return Ok(Revision::NotTheAuthor),
         Some(_) => {}
     }
-    let Columns { value, day, .. } = Columns::of(&draft.text.clone().into());
+    let Cells { value, day, .. } = Cells::of(&draft.text.clone().into());
     sqlx::query(
         "UPDATE annotation SET annotation_text = $3, value = $4, day = $5, timestamp_modified = clock_timestamp() \
          WHERE volume_prefix = $1 AND id = $2",

@@ -8,10 +8,13 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions, PgConnection, PgPool, Postgres};
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How long a free connection is waited for, or a new one.
 const ACQUIRE: Duration = Duration::from_secs(3);
+/// For how long after that nobody tries again.
+const REFUSED: Duration = Duration::from_secs(1);
 /// How much longer than PostgreSQL itself we wait for it to give up.
 const MARGIN: Duration = Duration::from_secs(2);
 /// How long a transaction may stand idle. It holds a lock on the volume's row, and whoever was stopped inside one must
@@ -26,6 +29,8 @@ pub struct Database {
     pool: PgPool,
     schema: String,
     limit: Duration,
+    /// When no connection was to be had lately, and why.
+    refused: Arc<Mutex<Option<(Instant, String)>>>,
 }
 
 impl Database {
@@ -55,7 +60,7 @@ impl Database {
                 Box::pin(async move { sqlx::raw_sql(set).execute(connection).await.map(drop) })
             })
             .connect_lazy_with(options(settings, name)?);
-        Ok(Database { pool, schema: settings.schema.clone(), limit })
+        Ok(Database { pool, schema: settings.schema.clone(), limit, refused: Arc::default() })
     }
 
     /// Our schema's name.
@@ -63,12 +68,23 @@ impl Database {
         &self.schema
     }
 
-    /// A connection for one piece of work.
+    /// A connection for one piece of work. Where none was to be had a moment ago, that is said at once, so that not
+    /// everybody waits for the same.
     pub(super) async fn session(&self) -> Result<Session> {
-        match self.pool.acquire().await {
-            Ok(connection) => Ok(Session { connection: Some(connection) }),
-            Err(error) => Err(unavailable(&error)),
+        if self.pool.num_idle() == 0
+            && let Some((at, why)) = &*self.refused()
+            && at.elapsed() < REFUSED
+        {
+            return Err(StoreError::Unavailable(why.clone()));
         }
+        let acquired = self.pool.acquire().await;
+        let refusal = acquired.as_ref().err().map(|error| (Instant::now(), unavailable(error)));
+        *self.refused() = refusal;
+        acquired.map(|connection| Session { connection: Some(connection) }).map_err(StoreError::from)
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Option<(Instant, String)>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection that hears notifications.
@@ -155,17 +171,17 @@ impl From<sqlx::Error> for StoreError {
             {
                 StoreError::Refused(cause.message().to_owned())
             }
-            _ => unavailable(&error),
+            _ => StoreError::Unavailable(unavailable(&error)),
         }
     }
 }
 
 /// What a caller is told. Addresses and statements stay out of it.
-fn unavailable(error: &sqlx::Error) -> StoreError {
-    StoreError::Unavailable(match error {
-        sqlx::Error::PoolTimedOut => "PostgreSQL has no free connection for this, or takes none".to_owned(),
+fn unavailable(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::PoolTimedOut => "PostgreSQL takes no connection, or all that there may be are in use".to_owned(),
         sqlx::Error::Io(error) => format!("PostgreSQL cannot be reached: {error}"),
         sqlx::Error::Database(error) => format!("PostgreSQL says: {}", error.message()),
         other => format!("PostgreSQL cannot be used: {other}"),
-    })
+    }
 }

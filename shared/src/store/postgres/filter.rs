@@ -146,7 +146,7 @@ fn push_test(sql: &mut QueryBuilder<Postgres>, test: &Test, leaf: bool) {
             sql.push("FALSE");
         }
         Test::Date(comparison, day) => {
-            sql.push("l.day ").push(operator(*comparison)).push(" ").push_bind(super::leaf::day(*day));
+            sql.push("l.day ").push(operator(*comparison)).push(" ").push_bind(super::columns::day(*day));
         }
     }
 }

@@ -4,10 +4,10 @@
 //! means in SQL. `docs/database.md` tells how it all fits together.
 
 mod annotation;
+mod columns;
 mod database;
 mod dictionary;
 mod filter;
-mod leaf;
 pub mod lease;
 pub mod listen;
 mod read;

@@ -224,25 +224,26 @@ pub(super) async fn known(
     scope: &Folder,
     generation: i32,
 ) -> Result<Known> {
-    let (from, to) = below(scope);
-    let sql = format!(
-        "SELECT folder, CASE WHEN generation = $5 THEN file_size END AS file_size, file_inode, file_modified, \
-         file_changed, 0 AS failing FROM data_product WHERE volume_prefix = $1 AND ({BELOW} OR folder = $4) \
-         UNION ALL SELECT folder, file_size, file_inode, file_modified, file_changed, 1 \
-         FROM failing_file WHERE volume_prefix = $1 AND ({BELOW} OR folder = $4) ORDER BY failing"
-    );
-    let mut rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-        .bind(prefix)
-        .bind(from)
-        .bind(to)
-        .bind(scope.as_str())
-        .bind(generation)
-        .fetch(connection);
     let mut known = Known::new();
-    while let Some(row) = rows.try_next().await? {
-        let Ok(folder) = row.try_get::<&str, _>("folder")?.parse() else { continue };
-        // A file that fails now was known by another version before: the later row counts.
-        known.insert(folder, stamp(&row)?);
+    // A file that fails now was known by another version before: what is read last counts.
+    for (table, current) in [("data_product", "generation = $5"), ("failing_file", "$5 IS NOT NULL")] {
+        let sql = format!(
+            "SELECT folder, CASE WHEN {current} THEN file_size END AS file_size, file_inode, file_modified, \
+             file_changed FROM {table} WHERE volume_prefix = $1 AND ({BELOW} OR folder = $4)"
+        );
+        let (from, to) = below(scope);
+        let mut rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(prefix)
+            .bind(from)
+            .bind(to)
+            .bind(scope.as_str())
+            .bind(generation)
+            .fetch(&mut *connection);
+        while let Some(row) = rows.try_next().await? {
+            if let Ok(folder) = row.try_get::<&str, _>("folder")?.parse() {
+                known.insert(folder, stamp(&row)?);
+            }
+        }
     }
     Ok(known)
 }

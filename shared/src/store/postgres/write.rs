@@ -3,8 +3,8 @@
 //! A batch is taken apart into rounds in which no folder comes twice; in a round everything is looked up, compared and
 //! written set by set. Each change is idempotent, since a batch may be written without our hearing of it.
 
+use super::columns::{Leaves, Stamps};
 use super::dictionary::{self, KeyIds};
-use super::leaf::Columns;
 use super::read;
 use super::text::{escaped, shown};
 use crate::access::Access;
@@ -471,67 +471,4 @@ fn stored(row: &sqlx::postgres::PgRow) -> Result<Stored> {
         digest: row.try_get("digest")?,
         generation: row.try_get("generation")?,
     })
-}
-
-/// Versions of files, as columns.
-#[derive(Default)]
-struct Stamps {
-    size: Vec<Option<i64>>,
-    inode: Vec<Option<i64>>,
-    modified: Vec<Option<i64>>,
-    changed: Vec<Option<i64>>,
-}
-
-impl Stamps {
-    fn of(stamps: impl Iterator<Item = Option<Stamp>>) -> Stamps {
-        let mut columns = Stamps::default();
-        for stamp in stamps {
-            columns.size.push(stamp.map(|stamp| stamp.size.cast_signed()));
-            columns.inode.push(stamp.map(|stamp| stamp.inode.cast_signed()));
-            columns.modified.push(stamp.map(|stamp| stamp.modified));
-            columns.changed.push(stamp.map(|stamp| stamp.changed));
-        }
-        columns
-    }
-}
-
-/// Leaves, as columns.
-#[derive(Default)]
-struct Leaves {
-    product: Vec<i64>,
-    key: Vec<i32>,
-    value: Vec<Vec<u8>>,
-    number: Vec<Option<f64>>,
-    day: Vec<Option<i32>>,
-    bytes: usize,
-}
-
-impl Leaves {
-    fn push(&mut self, product: i64, key: i32, value: &serde_json::Value) {
-        let Columns { value, number, day } = Columns::of(value);
-        self.bytes += value.len();
-        self.product.push(product);
-        self.key.push(key);
-        self.value.push(value);
-        self.number.push(number);
-        self.day.push(day);
-    }
-
-    async fn insert(self, connection: &mut PgConnection) -> Result<()> {
-        if self.product.is_empty() {
-            return Ok(());
-        }
-        sqlx::query(
-            "INSERT INTO leaf (product, key, value, number, day) SELECT * FROM \
-             unnest($1::bigint[], $2::integer[], $3::bytea[], $4::double precision[], $5::integer[])",
-        )
-        .bind(self.product)
-        .bind(self.key)
-        .bind(self.value)
-        .bind(self.number)
-        .bind(self.day)
-        .execute(connection)
-        .await?;
-        Ok(())
-    }
 }
