@@ -30,8 +30,8 @@ lint: ## Format, clippy, links of the documentation, and that the core is pure
 	  { echo 'lint: shared without features must stay free of I/O'; exit 1; }
 
 bench: ## Measures a volume of SCALE products; writes docs/benchmarks.md
-	@tests/prepare build
-	cargo build --release --package dpd
+	@tests/prepare test
+	cargo build --release --workspace --bins
 	cargo bench --package tests -- $(SCALE)
 
 dev-db: ## Starts a PostgreSQL to play with on port DEV_DB_PORT, 5433 by default; STOP=1 stops it

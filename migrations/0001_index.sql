@@ -114,7 +114,7 @@ CREATE TABLE document (
 );
 DO $$
 BEGIN
-    ALTER TABLE document ALTER COLUMN metadata SET COMPRESSION lz4;
+    EXECUTE 'ALTER TABLE document ALTER COLUMN metadata SET COMPRESSION lz4';
 EXCEPTION
     -- PostgreSQL 13, or one built without it.
     WHEN syntax_error OR feature_not_supported OR invalid_parameter_value THEN NULL;

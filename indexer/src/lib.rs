@@ -185,15 +185,13 @@ impl Indexer {
         let mut indexing = Indexing::default();
         let mut reason = Reason::Start;
         loop {
-            let pause = match self.walk(reason, &mut indexing).await {
-                Ok(()) => self.settings.reconcile,
-                Err(failure) => {
-                    self.fail(failure, &mut indexing);
-                    self.settings.reconcile.min(PAUSE)
-                }
-            };
+            let walked = self.walk(reason, &mut indexing).await;
+            let again = walked.is_err();
+            if let Err(failure) = walked {
+                self.fail(failure, &mut indexing);
+            }
             self.publish_surely(&mut indexing).await;
-            let again = pause < self.settings.reconcile;
+            let pause = if again { self.settings.reconcile.min(PAUSE) } else { self.settings.reconcile };
             reason = tokio::select! {
                 () = self.store.reindex_requested() => Reason::Asked,
                 () = tokio::time::sleep(pause) => if again { reason } else { Reason::Interval },

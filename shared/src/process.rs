@@ -5,10 +5,15 @@ use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
-/// What people know this process by: its host, which is the pod's name in a cluster, and its number.
+/// What people know this process by: its host, which in a container is the pod's name, and its number where it is not the
+/// only one there.
 pub fn name() -> String {
     let host = rustix::system::uname();
-    format!("{}:{}", host.nodename().to_string_lossy(), std::process::id())
+    let host = host.nodename().to_string_lossy();
+    match std::process::id() {
+        1 => host.into_owned(),
+        number => format!("{host}:{number}"),
+    }
 }
 
 /// Completes when the process is asked to end.

@@ -70,16 +70,21 @@ impl Postgres {
     /// The server of this test process, started when first asked for. It does not care for the safety of its data.
     pub fn shared() -> &'static Postgres {
         static SHARED: OnceLock<Postgres> = OnceLock::new();
-        SHARED.get_or_init(|| Postgres::with(&["fsync=off", "full_page_writes=off"], true))
+        SHARED.get_or_init(|| Postgres::with(&["fsync=off", "full_page_writes=off"], true, &parent()))
     }
 
     /// A server for one test, which may kill it: it keeps what it has committed.
     pub fn start() -> Postgres {
-        Postgres::with(&["fsync=on"], false)
+        Postgres::with(&["fsync=on"], false, &parent())
     }
 
-    fn with(settings: &[&str], shared: bool) -> Postgres {
-        let mut keeper = Keeper::new(settings);
+    /// A server to measure: with its data on a disk, and memory as a server would have it.
+    pub fn for_measurement() -> Postgres {
+        Postgres::with(&["fsync=on", "shared_buffers=1GB", "max_wal_size=4GB"], false, &std::env::temp_dir())
+    }
+
+    fn with(settings: &[&str], shared: bool, place: &Path) -> Postgres {
+        let mut keeper = Keeper::new(settings, place);
         for port in ports() {
             match keeper.start(port) {
                 Ok(()) => {
@@ -181,9 +186,9 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn new(settings: &[&str]) -> Keeper {
+    fn new(settings: &[&str], place: &Path) -> Keeper {
         let programs = programs();
-        let folder = tempfile::Builder::new().prefix("dpd-pg-").tempdir_in(parent()).expect("a folder").keep();
+        let folder = tempfile::Builder::new().prefix("dpd-pg-").tempdir_in(place).expect("a folder").keep();
         let mut shell = crate::program::with_bare_environment(Command::new("sh"));
         shell.args(["-c", KEEPER, "sh"]).arg(&folder).arg(&programs).env("LC_ALL", "C");
         for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300"] {

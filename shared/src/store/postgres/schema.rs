@@ -10,6 +10,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// Any number, the same for all who migrate: only one does at a time.
 const LOCK: i64 = 0x6470_6421;
+/// Where it is kept which migrations were applied. Other programs in the same schema may have the usual name.
+const TABLE: &str = "dpd_migrations";
 /// How long migrating may take.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
@@ -40,7 +42,7 @@ pub async fn migrate(database: &Database, state_name: &str) -> Result<bool> {
         let changes = before != Some(needed());
         if changes {
             let mut migrator = Migrator::with_migrations(MIGRATIONS.migrations.to_vec());
-            migrator.set_locking(false);
+            migrator.set_locking(false).dangerous_set_table_name(TABLE);
             migrator
                 .run(&mut *transaction)
                 .await
@@ -91,15 +93,18 @@ pub(super) async fn check(connection: &mut PgConnection) -> Result<()> {
 
 /// The version of the tables; `None` where there are none.
 async fn version(connection: &mut PgConnection) -> Result<Option<i64>> {
-    let known: bool =
-        sqlx::query_scalar("SELECT to_regclass(quote_ident(current_schema()) || '._sqlx_migrations') IS NOT NULL")
+    // There is no current schema where the one that is configured was not made yet.
+    let known: Option<bool> =
+        sqlx::query_scalar("SELECT to_regclass(quote_ident(current_schema()) || '.' || $1) IS NOT NULL")
+            .bind(TABLE)
             .fetch_one(&mut *connection)
-            .await
-            .map(|there: Option<bool>| there.unwrap_or(false))?;
-    if !known {
+            .await?;
+    if known != Some(true) {
         return Ok(None);
     }
-    Ok(sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(connection).await?)
+    Ok(sqlx::query_scalar(AssertSqlSafe(format!("SELECT max(version) FROM {TABLE} WHERE success")))
+        .fetch_one(connection)
+        .await?)
 }
 
 fn mismatch(version: Option<i64>) -> StoreError {

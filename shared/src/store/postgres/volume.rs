@@ -58,9 +58,9 @@ async fn of_name(connection: &mut PgConnection, name: &str) -> Result<Vec<Regist
 /// Finds out which volume this is: its identity says so where it is mounted, its name otherwise.
 pub(super) async fn find(connection: &mut PgConnection, volume: &Arc<Volume>) -> Result<VolumePrefix> {
     let name = &volume.origin().name;
-    let prefix = match identity(volume).await {
-        Some(prefix) => prefix,
-        None => by_name(connection, name).await?,
+    let (prefix, unnamed) = match identity(volume).await {
+        Ok(prefix) => (prefix, None),
+        Err(why) => (by_name(connection, name).await?, Some(why)),
     };
     let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM dpd_indexing_state WHERE volume_prefix = $1)")
         .bind(prefix.as_str())
@@ -71,24 +71,23 @@ pub(super) async fn find(connection: &mut PgConnection, volume: &Arc<Volume>) ->
             "the volume {name} ({prefix}) was not indexed into this database yet: is dpd-indexer running for it?"
         )));
     }
+    if let Some(why) = unnamed {
+        warn!("{why}, so its name has to do");
+    }
     info!(%prefix, name, "answering for this volume");
     Ok(prefix)
 }
 
-async fn identity(volume: &Arc<Volume>) -> Option<VolumePrefix> {
+/// What the volume itself says; the error is why it says nothing.
+async fn identity(volume: &Arc<Volume>) -> std::result::Result<VolumePrefix, String> {
     let own = volume.clone();
     // A mount that hangs is as good as none.
     let read = tokio::task::spawn_blocking(move || identity::read(&own));
     match tokio::time::timeout(MOUNT, read).await {
-        Ok(Ok(Ok(id))) => id.map(VolumePrefix::of),
-        Ok(Ok(Err(error))) => {
-            warn!("the volume is not mounted here, or does not say which it is, so its name has to do: {error}");
-            None
-        }
-        Ok(Err(_)) | Err(_) => {
-            warn!("the volume's mount does not answer, so its name has to do");
-            None
-        }
+        Ok(Ok(Ok(Some(id)))) => Ok(VolumePrefix::of(id)),
+        Ok(Ok(Ok(None))) => Err(format!("the volume has no {}", volume.id_file())),
+        Ok(Ok(Err(error))) => Err(format!("the volume cannot be read here: {error}")),
+        Ok(Err(_)) | Err(_) => Err("the volume's mount does not answer".to_owned()),
     }
 }
 

@@ -1,0 +1,186 @@
+//! The indexer and the API on a PostgreSQL of their own, beside the standalone program and each other.
+
+use crate::generate::{Random, metadata};
+use crate::report::{FIND, REQUESTS, Report, latency, milliseconds, shell, sorted, walked};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use tests::postgres::{Database, Postgres};
+use tests::program::{Server, binary, with_bare_environment};
+use tests::volume::Volume;
+
+const ARRIVALS: usize = 200;
+const TAKEOVERS: usize = 20;
+/// The term of the takeovers, in seconds: a short one, so that twenty of them end soon.
+const TERM: f64 = 3.0;
+
+/// Measures them; `in_memory` is how long the standalone program took for its first index.
+pub(crate) fn measure(volume: &Volume, scale: usize, in_memory: f64, report: &mut Report) {
+    let postgres = Postgres::for_measurement();
+    let database = postgres.database();
+    let api = Server::with(daemon("dpd-api", volume, &database), false);
+    let indexer = first_index(volume, &database, &api, scale, in_memory, report);
+    let indexer = restart(volume, &database, &api, indexer, report);
+    searches(&api, report);
+    arrivals(volume, &api, report);
+    report.row(
+        "memory of dpd-api after that, at its peak",
+        &format!("{} MiB", api.memory("VmHWM") >> 20),
+        &format!("dpd-indexer, {} MiB", indexer.memory("VmHWM") >> 20),
+        "",
+    );
+    drop(indexer);
+    takeovers(volume, &database, &api, report);
+}
+
+fn daemon(program: &str, volume: &Volume, database: &Database) -> Command {
+    let mut command = with_bare_environment(Command::new(binary(program)));
+    command.env("DATABASE_URL", database.url()).env("PERSISTENT_STORAGE_PATH", volume.path());
+    command.env("DPD_INDEXER_LISTEN", "127.0.0.1:0").env("DPD_API_LISTEN", "127.0.0.1:0");
+    command
+}
+
+fn first_index(
+    volume: &Volume,
+    database: &Database,
+    api: &Server,
+    scale: usize,
+    in_memory: f64,
+    report: &mut Report,
+) -> Server {
+    let indexer = Server::with(daemon("dpd-indexer", volume, database), false);
+    tests::wait_for("the lease", || (api.get("/readyz").status == 200).then_some(()));
+    let seconds = walked(api, &Value::Null);
+    report.row(
+        "first index",
+        &format!("{seconds:.2} s, {:.0} products/s", scale as f64 / seconds),
+        &format!("in memory, {in_memory:.2} s, {:.0} products/s", scale as f64 / in_memory),
+        &format!("{:.1}×", seconds / in_memory),
+    );
+    let bytes = database.value("SELECT pg_database_size(current_database())").as_u64().unwrap_or_default();
+    report.row(
+        "the database's size",
+        &format!("{} MiB", bytes >> 20),
+        &format!("{scale} products"),
+        &format!("{:.1} KiB a product", bytes as f64 / scale as f64 / 1024.0),
+    );
+    let peak = indexer.memory("VmHWM");
+    report.row(
+        "peak memory of dpd-indexer",
+        &format!("{} MiB", peak >> 20),
+        &format!("{scale} products"),
+        &format!("{:.1} KiB a product", peak as f64 / scale as f64 / 1024.0),
+    );
+    indexer
+}
+
+/// The indexer again, on a volume on which nothing changed.
+fn restart(volume: &Volume, database: &Database, api: &Server, indexer: Server, report: &mut Report) -> Server {
+    // Sizes are measured in the background.
+    tests::wait_for("the sizes", || {
+        (database.value("SELECT count(*) FROM data_product WHERE NOT measured") == 0).then_some(())
+    });
+    let before = api.status()["pv_interface_status"]["index_time_modified"].clone();
+    let written = rows_written(database);
+    indexer.signal(Signal::TERM);
+    drop(indexer);
+    let find = shell(volume.path(), FIND);
+    let indexer = Server::with(daemon("dpd-indexer", volume, database), false);
+    let seconds = walked(api, &before);
+    assert_eq!(rows_written(database), written, "an unchanged volume was written anew");
+    report.row(
+        "restart on the unchanged volume",
+        &format!("{seconds:.3} s"),
+        &format!("`find`, {find:.3} s"),
+        &format!("{:.1}×", seconds / find),
+    );
+    indexer
+}
+
+fn rows_written(database: &Database) -> Value {
+    database.value("SELECT (count(*), max(written_at), max(xmin::text::bigint))::text FROM data_product")
+}
+
+fn searches(api: &Server, report: &mut Report) {
+    let status = latency(REQUESTS, || drop(api.status()))[REQUESTS / 2];
+    let item = |field: &str, operator: &str, value: &str| json!({"pageSize": 25, "filterModel": {"items": [{"field": field, "operator": operator, "value": value}]}});
+    for (what, body) in [
+        ("grid page, no filter", json!({"pageSize": 25})),
+        ("grid page, execution block contains, few match", item("execution_block", "contains", "-0000042")),
+        ("grid page, a fifth matches", item("config.processing_script", "equals", "vis-receive")),
+        ("grid page, numeric range", item("obscore.s_ra", ">", "180")),
+        (
+            "grid page, sorted by a key",
+            json!({"pageSize": 25, "sortModel": [{"field": "obscore.s_ra", "sort": "desc"}]}),
+        ),
+    ] {
+        let times = latency(REQUESTS, || drop(api.filter(&body)));
+        let (median, p95) = (times[REQUESTS / 2], times[REQUESTS * 95 / 100]);
+        report.row(
+            what,
+            &format!("median {}, p95 {}", milliseconds(median), milliseconds(p95)),
+            &format!("`/status`, {}", milliseconds(status)),
+            &format!("{:.1}×", median.as_secs_f64() / status.as_secs_f64()),
+        );
+    }
+}
+
+/// From the rename of a metadata file to the moment when the API has the product.
+fn arrivals(volume: &Volume, api: &Server, report: &mut Report) {
+    let mut random = Random(11);
+    let time = |n: usize| {
+        let block = format!("eb-shared-20260101-{n:05}");
+        volume.write("staging/metadata.tmp", metadata(n, &block, &mut random));
+        let target = volume.at(&format!("eb-bench-20200101-0000000/shared-{n}"));
+        fs::create_dir(&target).expect("a folder");
+        let begun = Instant::now();
+        fs::rename(volume.at("staging/metadata.tmp"), target.join("ska-data-product.yaml")).expect("renamed");
+        let body = json!({"execution_block": block});
+        while api.post("/dataproductmetadata", &body).status != 200 {}
+        begun.elapsed()
+    };
+    let times = sorted((0..ARRIVALS).map(time).collect());
+    let asking = latency(REQUESTS, || drop(api.post("/dataproductmetadata", &json!({"execution_block": "none"}))));
+    report.row(
+        &format!("rename to searchable through another process, {ARRIVALS} times"),
+        &format!("median {}, p99 {}", milliseconds(times[ARRIVALS / 2]), milliseconds(times[ARRIVALS * 99 / 100])),
+        &format!("one request, {}", milliseconds(asking[REQUESTS / 2])),
+        &format!("{:.1}×", times[ARRIVALS / 2].as_secs_f64() / asking[REQUESTS / 2].as_secs_f64()),
+    );
+}
+
+/// How long nobody has the lease after its holder was killed, and after it was asked to end.
+fn takeovers(volume: &Volume, database: &Database, api: &Server, report: &mut Report) {
+    for (what, signal) in [("SIGKILL", Signal::KILL), ("SIGTERM", Signal::TERM)] {
+        let start = || {
+            let mut command = daemon("dpd-indexer", volume, database);
+            command.env("INDEXING_HEARTBEAT_STALE_SECONDS", TERM.to_string());
+            Server::with(command, false)
+        };
+        let is = |server: &Server, state: &str| (server.status()["state"] == state).then_some(());
+        let mut holder = start();
+        tests::wait_for("the lease", || is(&holder, "holding the lease"));
+        let mut times: Vec<Duration> = Vec::new();
+        for _ in 0..TAKEOVERS {
+            let standby = start();
+            tests::wait_for("a standby", || is(&standby, "standing by"));
+            let epoch = api.status()["indexing"]["coordination_state"]["epoch"].clone();
+            let begun = Instant::now();
+            holder.signal(signal);
+            tests::wait_for("the takeover", || {
+                (api.status()["indexing"]["coordination_state"]["epoch"] != epoch).then_some(())
+            });
+            times.push(begun.elapsed());
+            holder = standby;
+        }
+        let times = sorted(times);
+        report.row(
+            &format!("takeover after {what}, {TAKEOVERS} times"),
+            &format!("median {}, worst {}", milliseconds(times[TAKEOVERS / 2]), milliseconds(times[TAKEOVERS - 1])),
+            &format!("the term, {TERM} s"),
+            &format!("{:.2}×", times[TAKEOVERS / 2].as_secs_f64() / TERM),
+        );
+    }
+}
