@@ -41,7 +41,7 @@ pub(crate) async fn status(api: Arc<Api>, request: Request) -> Result<Response> 
         "startup_time": time_text(api.started),
         "available_data_stores": [name],
         "indexing": indexing(known),
-        "pv_interface_status": volume(&api, known),
+        "pv_interface_status": volume(&api, &summary),
         "metadata_store_status": store(&api, &summary),
         "search_store_status": {"metadata_search_store_in_use": match api.store.kind() {
             Kind::Memory => "In memory search store",
@@ -127,12 +127,17 @@ fn coordination(state: &Coordination) -> Value {
     })
 }
 
-fn volume(api: &Api, summary: Option<&Summary>) -> Value {
+fn volume(api: &Api, summary: &std::result::Result<Summary, String>) -> Value {
+    let error = match summary {
+        Ok(summary) => summary.indexing.volume_error.clone(),
+        Err(why) => Some(format!("not known, for the indexer tells it through the database: {why}")),
+    };
+    let summary = summary.as_ref().ok();
     let indexing = summary.map(|summary| summary.indexing.clone()).unwrap_or_default();
     json!({
         "metadata_store_name": api.volume.origin().name,
-        "pv_available": summary.is_some() && indexing.volume_error.is_none(),
-        "pv_error": indexing.volume_error,
+        "pv_available": error.is_none(),
+        "pv_error": error,
         "number_of_data_products_on_pv": summary.map_or(0, |summary| summary.products_on_volume),
         "last_index_duration": indexing.last_duration.map(duration_text),
         "index_time_modified": indexing.ended.map(time_text),

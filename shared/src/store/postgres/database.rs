@@ -5,16 +5,18 @@ use crate::config::{PostgresqlSettings, Server};
 use crate::store::{Result, StoreError};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgSslMode};
-use sqlx::{ConnectOptions, PgConnection, PgPool, Postgres};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Postgres};
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a free connection is waited for, or a new one.
 const ACQUIRE: Duration = Duration::from_secs(3);
 /// For how long after that nobody tries again.
 const REFUSED: Duration = Duration::from_secs(1);
+/// A connection that was used so lately is taken to be good.
+const FRESH: Duration = Duration::from_secs(1);
 /// How much longer than PostgreSQL itself we wait for it to give up.
 const MARGIN: Duration = Duration::from_secs(2);
 /// How long a transaction may stand idle. It holds a lock on the volume's row, and whoever was stopped inside one must
@@ -29,8 +31,40 @@ pub struct Database {
     pool: PgPool,
     schema: String,
     limit: Duration,
-    /// When no connection was to be had lately, and why.
-    refused: Arc<Mutex<Option<(Instant, String)>>>,
+    health: Arc<Health>,
+}
+
+/// What was seen of the server lately.
+#[derive(Debug, Default)]
+struct Health {
+    /// When no connection was to be had, and why.
+    refused: Mutex<Option<(Instant, String)>>,
+    /// When work on a connection did not come to its end.
+    failed: Mutex<Option<Instant>>,
+}
+
+impl Health {
+    /// Why there is no use in asking for a connection again so soon.
+    fn refusal(&self) -> Option<String> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.as_ref().filter(|(at, _)| at.elapsed() < REFUSED).map(|(_, why)| why.clone())
+    }
+
+    fn note(&self, refusal: Option<String>) {
+        let refusal = refusal.map(|why| (Instant::now(), why));
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+    }
+
+    /// Whether a connection that was idle for so long may be dead: after a while, and when others failed meanwhile, as all do
+    /// when a server restarts.
+    fn is_suspect(&self, idle: Duration) -> bool {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        idle > FRESH || failed.is_some_and(|at| at.elapsed() <= idle)
+    }
+
+    fn fail(&self) {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
 }
 
 impl Database {
@@ -48,19 +82,27 @@ impl Database {
             limit.as_millis(),
             IDLE.as_millis(),
         );
+        let health = Arc::new(Health::default());
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .min_connections(0)
             .acquire_timeout(ACQUIRE)
             .idle_timeout(SPARE)
-            // Whether it still works shows when it is used, and costs no round trip before.
+            // A round trip for those that may be dead only.
             .test_before_acquire(false)
+            .before_acquire({
+                let health = health.clone();
+                move |connection, metadata| {
+                    let suspect = health.is_suspect(metadata.idle_for);
+                    Box::pin(async move { if suspect { Ok(connection.ping().await.is_ok()) } else { Ok(true) } })
+                }
+            })
             .after_connect(move |connection, _| {
                 let set = sqlx::AssertSqlSafe(set.clone());
                 Box::pin(async move { sqlx::raw_sql(set).execute(connection).await.map(drop) })
             })
             .connect_lazy_with(options(settings, name)?);
-        Ok(Database { pool, schema: settings.schema.clone(), limit, refused: Arc::default() })
+        Ok(Database { pool, schema: settings.schema.clone(), limit, health })
     }
 
     /// Our schema's name.
@@ -72,19 +114,13 @@ impl Database {
     /// everybody waits for the same.
     pub(super) async fn session(&self) -> Result<Session> {
         if self.pool.num_idle() == 0
-            && let Some((at, why)) = &*self.refused()
-            && at.elapsed() < REFUSED
+            && let Some(why) = self.health.refusal()
         {
-            return Err(StoreError::Unavailable(why.clone()));
+            return Err(StoreError::Unavailable(why));
         }
         let acquired = self.pool.acquire().await;
-        let refusal = acquired.as_ref().err().map(|error| (Instant::now(), unavailable(error)));
-        *self.refused() = refusal;
-        acquired.map(|connection| Session { connection: Some(connection) }).map_err(StoreError::from)
-    }
-
-    fn refused(&self) -> MutexGuard<'_, Option<(Instant, String)>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+        self.health.note(acquired.as_ref().err().map(unavailable));
+        Ok(Session { connection: Some(acquired?), health: self.health.clone() })
     }
 
     /// A connection that hears notifications.
@@ -126,6 +162,7 @@ fn options(settings: &PostgresqlSettings, name: &str) -> Result<PgConnectOptions
 #[derive(Debug)]
 pub(super) struct Session {
     connection: Option<PoolConnection<Postgres>>,
+    health: Arc<Health>,
 }
 
 impl Session {
@@ -141,6 +178,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
+            self.health.fail();
             drop(connection.detach());
         }
     }
