@@ -253,7 +253,8 @@ impl Indexer {
             timed_out,
             "walked everything"
         );
-        if reason.is_awaited() || timed_out {
+        // What ended badly is made up for by any walk.
+        if reason.is_awaited() || timed_out || indexing.progress.indexing_step != Step::Completed {
             indexing.in_progress = false;
             indexing.progress = counts;
             indexing.last_run = LastRun {

@@ -6,6 +6,7 @@
 use crate::date;
 use crate::product::Product;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// The fixed fields in a row's order. `id` is the row's own and nothing to search by.
 pub const FIXED: [&str; 9] = [
@@ -60,11 +61,14 @@ pub fn row(id: u64, product: &Product, size: Option<u64>) -> Map<String, Value> 
 }
 
 /// The keys of a product's row beside the fixed ones, and whether each value is a number.
-pub fn keys(product: &Product) -> impl Iterator<Item = (String, bool)> {
-    row(0, product, None)
-        .into_iter()
-        .filter(|(key, _)| !FIXED.contains(&key.as_str()))
-        .map(|(key, value)| (key, value.is_number()))
+pub fn keys(product: &Product) -> BTreeMap<String, bool> {
+    let mut keys = BTreeMap::new();
+    for (key, value) in beside_fixed(product) {
+        flatten(key.clone(), value, &mut |key, value| {
+            keys.insert(key, value.is_number());
+        });
+    }
+    keys
 }
 
 fn flatten(key: String, value: &Value, each: &mut impl FnMut(String, &Value)) {

@@ -363,7 +363,8 @@ impl Index {
 
     /// Counts a product in or out.
     fn count(&mut self, product: &Product, step: impl Fn(&mut u64)) {
-        let keys: Vec<(Arc<str>, bool)> = row::keys(product).map(|(key, number)| (self.name(&key), number)).collect();
+        let keys: Vec<(Arc<str>, bool)> =
+            row::keys(product).into_iter().map(|(key, number)| (self.name(&key), number)).collect();
         let counts = self.counts.entry(product.access.clone()).or_default();
         step(&mut counts.products);
         if product.folder.is_some() {

@@ -17,9 +17,9 @@ impl KeyIds {
         &mut self,
         connection: &mut PgConnection,
         prefix: &str,
-        keys: &BTreeSet<String>,
+        keys: &BTreeSet<&str>,
     ) -> Result<()> {
-        let missing: Vec<&str> = keys.iter().map(String::as_str).filter(|key| !self.0.contains_key(*key)).collect();
+        let missing: Vec<&str> = keys.iter().copied().filter(|key| !self.0.contains_key(*key)).collect();
         if missing.is_empty() {
             return Ok(());
         }

@@ -13,6 +13,9 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 const ANNOTATION: &str = "annotation";
 /// How many bytes of a value the index `leaf_value` has.
 const HEAD: usize = 64;
+/// How many conditions PostgreSQL may make joins of, so that it can begin with the rarest. The time that it takes to plan joins
+/// grows with the cube of their number: a hundred took seconds.
+const JOINED: usize = 6;
 
 /// The keys that occur, those of them that a query speaks of.
 #[derive(Debug, Default)]
@@ -67,18 +70,36 @@ fn named(filter: &Filter, keys: &mut Vec<Key>) {
 
 /// Writes the condition that holds for the products `p` that pass.
 pub(super) fn push(sql: &mut QueryBuilder<Postgres>, filter: &Filter, keys: &Keys) {
+    push_part(sql, filter, keys, &mut 0);
+}
+
+/// Writes a part of a condition, before which `written` others were.
+fn push_part(sql: &mut QueryBuilder<Postgres>, filter: &Filter, keys: &Keys, written: &mut usize) {
     match filter {
-        Filter::And(all) => push_joined(sql, all, keys, " AND ", "TRUE"),
-        Filter::Or(any) => push_joined(sql, any, keys, " OR ", "FALSE"),
+        Filter::And(all) => push_joined(sql, all, keys, (" AND ", "TRUE"), written),
+        Filter::Or(any) => push_joined(sql, any, keys, (" OR ", "FALSE"), written),
         Filter::Not(filter) => {
             sql.push("NOT ");
-            push(sql, filter, keys);
+            push_part(sql, filter, keys, written);
         }
-        Filter::Any(key, test) => push_any(sql, key, test, keys),
+        Filter::Any(key, test) => {
+            push_any(sql, key, test, keys);
+            *written += 1;
+            if *written > JOINED {
+                // It is true or false anyway, but of this no join can be made.
+                sql.push(" IS TRUE");
+            }
+        }
     }
 }
 
-fn push_joined(sql: &mut QueryBuilder<Postgres>, filters: &[Filter], keys: &Keys, by: &str, empty: &str) {
+fn push_joined(
+    sql: &mut QueryBuilder<Postgres>,
+    filters: &[Filter],
+    keys: &Keys,
+    (by, empty): (&str, &str),
+    written: &mut usize,
+) {
     sql.push("(");
     if filters.is_empty() {
         sql.push(empty);
@@ -87,7 +108,7 @@ fn push_joined(sql: &mut QueryBuilder<Postgres>, filters: &[Filter], keys: &Keys
         if n > 0 {
             sql.push(by);
         }
-        push(sql, filter, keys);
+        push_part(sql, filter, keys, written);
     }
     sql.push(")");
 }

@@ -10,6 +10,7 @@ mod dictionary;
 mod filter;
 pub mod lease;
 pub mod listen;
+mod plan;
 mod read;
 pub mod schema;
 mod search;
@@ -37,6 +38,7 @@ use async_trait::async_trait;
 use dictionary::KeyIds;
 use lease::{CHANNEL, Lease};
 use listen::Ear;
+use plan::{Derived, Prepared};
 use sqlx::types::Json;
 use sqlx::{Connection, PgConnection, Row};
 use std::sync::Arc;
@@ -128,18 +130,14 @@ impl PostgresStore {
             }
             Role::Api { .. } => &mut own,
         };
-        let new = match &work {
-            Work::Changes(changes) => write::keys_of(write::products(changes)),
-            Work::Ingest(product) => write::keys_of([*product]),
-        };
-        keys.add(&mut session, prefix, &new).await?;
+        keys.add(&mut session, prefix, &plan::keys(work.derived())).await?;
         let mut transaction = session.begin().await?;
         let author = self.lock(&mut transaction, prefix).await?;
         let mut writer = Writer { connection: &mut transaction, prefix, author, keys };
-        let outcomes = match work {
+        let outcomes = match &work {
             Work::Changes(changes) => writer.apply(changes).await?,
-            Work::Ingest(product) => {
-                writer.ingest(product).await?;
+            Work::Ingest(derived) => {
+                writer.ingest(derived).await?;
                 vec![Outcome::Updated]
             }
         };
@@ -175,8 +173,18 @@ impl PostgresStore {
 
 /// What one transaction writes.
 enum Work<'a> {
-    Changes(&'a [Change]),
-    Ingest(&'a Product),
+    Changes(Vec<Prepared<'a>>),
+    Ingest(Derived<'a>),
+}
+
+impl<'a> Work<'a> {
+    /// The products that it brings.
+    fn derived(&self) -> Vec<&Derived<'a>> {
+        match self {
+            Work::Changes(changes) => changes.iter().filter_map(|(_, derived)| derived.as_ref()).collect(),
+            Work::Ingest(derived) => vec![derived],
+        }
+    }
 }
 
 #[async_trait]
@@ -236,11 +244,11 @@ impl Store for PostgresStore {
     }
 
     async fn apply(&self, changes: &[Change]) -> Result<Vec<Outcome>> {
-        self.database.bounded(self.write(Work::Changes(changes))).await
+        self.database.bounded(self.write(Work::Changes(plan::prepare(changes)))).await
     }
 
     async fn ingest(&self, product: Product) -> Result<()> {
-        self.database.bounded(self.write(Work::Ingest(&product))).await.map(drop)
+        self.database.bounded(self.write(Work::Ingest(Derived::from(&product)))).await.map(drop)
     }
 
     async fn known(&self, scope: &Folder) -> Result<Known> {

@@ -126,8 +126,10 @@ pub(super) async fn visible_below(
 /// The bounds of the folders below one, as [`BELOW`] takes them.
 fn below(folder: &Folder) -> (String, String) {
     let from = folder.prefix_below();
-    // What is below `a/` is before `a0`: 0 is what follows the slash. Everything is before U+10FFFF.
-    let to = from.strip_suffix('/').map_or_else(|| "\u{10ffff}".to_owned(), |folder| format!("{folder}0"));
+    // What is below `a/` is before `a0`: 0 is what follows the slash. And everything is before so many U+10FFFF, the last
+    // character there is: no file system has a name of that length.
+    let last = || "\u{10ffff}".repeat(100);
+    let to = from.strip_suffix('/').map_or_else(last, |folder| format!("{folder}0"));
     (from, to)
 }
 

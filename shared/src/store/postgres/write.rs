@@ -5,16 +5,16 @@
 
 use super::columns::{Leaves, Stamps};
 use super::dictionary::{self, KeyIds};
+use super::plan::{self, Derived, Fails, Plan, Prepared, Put, Stored};
 use super::read;
 use super::text::{escaped, shown};
-use crate::access::Access;
 use crate::folder::Folder;
 use crate::product::Product;
-use crate::row::{self, Leaf};
-use crate::store::{Change, Outcome, Result};
-use crate::volume::{Digest, Found, Stamp};
+use crate::store::{Outcome, Result};
+use crate::volume::Stamp;
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use uuid::Uuid;
 
 /// How many bytes of metadata one statement takes at the most, and how many products.
@@ -38,186 +38,67 @@ pub(super) struct Writer<'a> {
     pub(super) keys: &'a mut KeyIds,
 }
 
-/// What the database has for a folder or a uid.
-#[derive(Debug)]
-struct Stored {
-    id: i64,
-    uid: Uuid,
-    folder: Option<Folder>,
-    size: Option<i64>,
-    measured: bool,
-    stamp: Option<Stamp>,
-    digest: Option<Vec<u8>>,
-    generation: i32,
-}
-
-/// A product to be written.
-struct Put<'a> {
-    product: &'a Product,
-    version: Option<(Stamp, Digest)>,
-    /// Known of the folder from before.
-    size: Option<i64>,
-    measured: bool,
-    access: i32,
-}
-
-/// The keys that the rows of these changes need numbers for.
-pub(super) fn keys_of<'a>(products: impl IntoIterator<Item = &'a Product>) -> BTreeSet<String> {
-    let mut keys = BTreeSet::from(["size".to_owned()]);
-    for product in products {
-        keys.extend(row::leaves(product, None).into_iter().map(|leaf| leaf.key));
-        keys.extend(row::keys(product).map(|(key, _)| key));
-    }
-    keys
-}
-
-/// The products in changes.
-pub(super) fn products(changes: &[Change]) -> impl Iterator<Item = &Product> {
-    changes.iter().filter_map(|change| match change {
-        Change::Found(found) => Some(found.product.as_ref()),
-        _ => None,
-    })
-}
-
-/// Splits changes where a folder comes again.
-fn rounds(changes: &[Change]) -> Vec<&[Change]> {
-    let (mut rounds, mut begin, mut seen) = (Vec::new(), 0, HashSet::new());
-    for (at, change) in changes.iter().enumerate() {
-        if !seen.insert(change.folder()) {
-            rounds.push(&changes[begin..at]);
-            (begin, seen) = (at, HashSet::from([change.folder()]));
-        }
-    }
-    rounds.push(&changes[begin..]);
-    rounds
-}
-
 impl Writer<'_> {
     /// Applies changes in their order, and tells what each came to.
-    pub(super) async fn apply(&mut self, changes: &[Change]) -> Result<Vec<Outcome>> {
+    pub(super) async fn apply(&mut self, changes: &[Prepared<'_>]) -> Result<Vec<Outcome>> {
         let mut outcomes = Vec::with_capacity(changes.len());
-        for round in rounds(changes) {
+        for round in plan::rounds(changes) {
             outcomes.extend(self.round(round).await?);
         }
         Ok(outcomes)
     }
 
     /// Writes a product that nothing on the volume stands behind.
-    pub(super) async fn ingest(&mut self, product: &Product) -> Result<()> {
-        let rules = dictionary::rule_ids(self.connection, self.prefix, [&product.access]).await?;
-        let Some(access) = rules.get(&product.access).copied() else { return Ok(()) };
-        let put = Put { product, version: None, size: None, measured: true, access };
-        self.put(vec![put]).await
+    pub(super) async fn ingest(&mut self, derived: &Derived<'_>) -> Result<()> {
+        let access = &derived.product.access;
+        let rules = dictionary::rule_ids(self.connection, self.prefix, [access]).await?;
+        let Some(access) = rules.get(access).copied() else { return Ok(()) };
+        self.put(&[Put { derived, version: None, size: None, measured: true, access }]).await
     }
 
-    async fn round(&mut self, changes: &[Change]) -> Result<Vec<Outcome>> {
-        let folders: Vec<&Folder> = changes.iter().filter_map(Change::folder).collect();
+    async fn round(&mut self, changes: &[Prepared<'_>]) -> Result<Vec<Outcome>> {
+        let folders: Vec<&str> = changes.iter().filter_map(|(change, _)| Some(change.folder()?.as_str())).collect();
         let stored = self.stored(&folders).await?;
-        let rules = products(changes).map(|product| &product.access);
-        let rules: BTreeMap<&Access, i32> = dictionary::rule_ids(self.connection, self.prefix, rules).await?;
-        let (mut outcomes, mut puts, mut stamps, mut removed, mut sizes) = (vec![], vec![], vec![], vec![], vec![]);
-        let (mut failing, mut read) = (vec![], vec![]);
-        for change in changes {
-            let before = change.folder().and_then(|folder| stored.get(folder));
-            let outcome = match change {
-                Change::Found(found) => {
-                    read.extend(found.product.folder.as_ref());
-                    match (before, rules.get(&found.product.access)) {
-                        (Some(before), _) if self.is_newer(before, found) => Outcome::Unchanged,
-                        (Some(before), _) if self.is_same(before, found) => {
-                            if before.stamp != Some(found.stamp) {
-                                stamps.push((before.id, found.stamp));
-                            }
-                            Outcome::Unchanged
-                        }
-                        (_, None) => Outcome::Unchanged,
-                        (before, Some(access)) => {
-                            let replaced = before.filter(|before| before.uid != found.product.uid);
-                            removed.extend(replaced.map(|before| before.id));
-                            puts.push(Put {
-                                product: &found.product,
-                                version: Some((found.stamp, found.digest)),
-                                size: before.and_then(|before| before.size),
-                                measured: before.is_some_and(|before| before.measured),
-                                access: *access,
-                            });
-                            if before.is_some() { Outcome::Updated } else { Outcome::Added }
-                        }
-                    }
-                }
-                Change::Gone(folder) => {
-                    read.push(folder);
-                    removed.extend(before.map(|before| before.id));
-                    if before.is_some() { Outcome::Removed } else { Outcome::Unchanged }
-                }
-                Change::Failing { folder, path, error, stamp } => {
-                    failing.push((folder, path, error, *stamp));
-                    Outcome::Unchanged
-                }
-                Change::Measured { bytes, .. } => {
-                    let bytes = bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
-                    match before {
-                        Some(before) if before.size != bytes || !before.measured => {
-                            sizes.push((before.id, bytes));
-                            if before.size == bytes { Outcome::Unchanged } else { Outcome::Updated }
-                        }
-                        _ => Outcome::Unchanged,
-                    }
-                }
-            };
-            outcomes.push(outcome);
-        }
-        self.set_read(&read).await?;
-        self.set_failing(&failing).await?;
-        self.set_stamps(&stamps).await?;
-        self.remove(&removed).await?;
-        self.put(puts).await?;
-        self.set_sizes(&sizes).await?;
-        Ok(outcomes)
-    }
-
-    /// Whether the stored version is newer than one that was read by who defers.
-    fn is_newer(&self, before: &Stored, found: &Found) -> bool {
-        self.author.defers && before.stamp.is_some_and(|stamp| stamp.changed > found.stamp.changed)
-    }
-
-    fn is_same(&self, before: &Stored, found: &Found) -> bool {
-        before.uid == found.product.uid
-            && before.digest.as_deref() == Some(&found.digest[..])
-            && before.generation == self.author.generation
+        let rules = changes.iter().filter_map(|(_, derived)| Some(&derived.as_ref()?.product.access));
+        let rules = dictionary::rule_ids(self.connection, self.prefix, rules).await?;
+        let plan = Plan::of(changes, &stored, &rules, self.author);
+        self.set_read(&plan.read).await?;
+        self.set_failing(&plan.failing).await?;
+        self.set_stamps(&plan.stamps).await?;
+        self.remove(&plan.removed).await?;
+        self.put(&plan.puts).await?;
+        self.set_sizes(&plan.sizes).await?;
+        Ok(plan.outcomes)
     }
 
     /// The products of these folders.
-    async fn stored(&mut self, folders: &[&Folder]) -> Result<HashMap<Folder, Stored>> {
-        let folders: Vec<&str> = folders.iter().map(|folder| folder.as_str()).collect();
+    async fn stored(&mut self, folders: &[&str]) -> Result<HashMap<Folder, Stored>> {
         let rows = sqlx::query(
             "SELECT id, uid, folder, size, measured, file_size, file_inode, file_modified, file_changed, digest, \
              generation FROM data_product WHERE volume_prefix = $1 AND folder = ANY($2)",
         )
         .bind(self.prefix)
-        .bind(&folders)
+        .bind(folders)
         .fetch_all(&mut *self.connection)
         .await?;
-        let stored = rows.iter().map(stored).collect::<Result<Vec<Stored>>>()?;
-        Ok(stored.into_iter().filter_map(|stored| Some((stored.folder.clone()?, stored))).collect())
+        rows.iter().map(stored).collect()
     }
 
     /// Takes files off the list of those that do not read.
-    async fn set_read(&mut self, folders: &[&Folder]) -> Result<()> {
-        let folders: Vec<&str> = folders.iter().map(|folder| folder.as_str()).collect();
+    async fn set_read(&mut self, folders: &[&str]) -> Result<()> {
         sqlx::query("DELETE FROM failing_file WHERE volume_prefix = $1 AND folder = ANY($2)")
             .bind(self.prefix)
-            .bind(&folders)
+            .bind(folders)
             .execute(&mut *self.connection)
             .await?;
         Ok(())
     }
 
-    async fn set_failing(&mut self, failing: &[(&Folder, &String, &String, Option<Stamp>)]) -> Result<()> {
+    async fn set_failing(&mut self, failing: &[Fails<'_>]) -> Result<()> {
         if failing.is_empty() {
             return Ok(());
         }
-        let stamps = Stamps::of(failing.iter().map(|(.., stamp)| *stamp));
+        let stamps = Stamps::of(failing.iter().map(|fails| fails.stamp));
         sqlx::query(
             "INSERT INTO failing_file (volume_prefix, folder, path, error, file_size, file_inode, file_modified, \
              file_changed) SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], \
@@ -227,9 +108,9 @@ impl Writer<'_> {
              file_modified = EXCLUDED.file_modified, file_changed = EXCLUDED.file_changed",
         )
         .bind(self.prefix)
-        .bind(failing.iter().map(|(folder, ..)| folder.as_str()).collect::<Vec<_>>())
-        .bind(failing.iter().map(|(_, path, ..)| path.as_str()).collect::<Vec<_>>())
-        .bind(failing.iter().map(|(_, _, error, _)| shown(error)).collect::<Vec<_>>())
+        .bind(failing.iter().map(|fails| fails.folder.as_str()).collect::<Vec<_>>())
+        .bind(failing.iter().map(|fails| fails.path).collect::<Vec<_>>())
+        .bind(failing.iter().map(|fails| shown(fails.error)).collect::<Vec<_>>())
         .bind(&stamps.size)
         .bind(&stamps.inode)
         .bind(&stamps.modified)
@@ -300,10 +181,11 @@ impl Writer<'_> {
     /// Takes away what was derived from products.
     async fn forget(&mut self, ids: &[i64]) -> Result<()> {
         let kept = self.kept(ids).await?;
-        let keys = keys_of(kept.iter().map(|(product, _)| product));
+        let derived: Vec<(Derived<'_>, i32)> =
+            kept.iter().map(|(product, access)| (Derived::from(product), *access)).collect();
+        let keys = plan::keys(derived.iter().map(|(derived, _)| derived));
         self.keys.add(self.connection, self.prefix, &keys).await?;
-        let products: Vec<(&Product, i32)> = kept.iter().map(|(product, access)| (product, *access)).collect();
-        self.count(&products, -1).await?;
+        self.count(derived.iter().map(|(derived, access)| (derived, *access)), -1).await?;
         sqlx::query("DELETE FROM leaf WHERE product = ANY($1)").bind(ids).execute(&mut *self.connection).await?;
         Ok(())
     }
@@ -318,18 +200,18 @@ impl Writer<'_> {
         rows.iter().map(|row| Ok(((*read::hit(row)?.product).clone(), row.try_get("access")?))).collect()
     }
 
-    /// Counts products in or out.
-    async fn count(&mut self, products: &[(&Product, i32)], step: i64) -> Result<()> {
+    /// Counts products of access rules in or out.
+    async fn count<'a>(&mut self, products: impl Iterator<Item = (&'a Derived<'a>, i32)>, step: i64) -> Result<()> {
         let mut rules: BTreeMap<i32, (i64, i64)> = BTreeMap::new();
         let mut keys: BTreeMap<(i32, i32), (i64, i64)> = BTreeMap::new();
-        for (product, access) in products {
-            let rule = rules.entry(*access).or_default();
+        for (derived, access) in products {
+            let rule = rules.entry(access).or_default();
             rule.0 += step;
-            rule.1 += if product.folder.is_some() { step } else { 0 };
-            for (key, number) in row::keys(product) {
-                let count = keys.entry((*access, self.keys.get(&key))).or_default();
+            rule.1 += if derived.product.folder.is_some() { step } else { 0 };
+            for (key, number) in &derived.keys {
+                let count = keys.entry((access, self.keys.get(key))).or_default();
                 count.0 += step;
-                count.1 += if number { step } else { 0 };
+                count.1 += if *number { step } else { 0 };
             }
         }
         sqlx::query(
@@ -358,31 +240,23 @@ impl Writer<'_> {
     }
 
     /// Puts products in, in place of those of their uids.
-    async fn put(&mut self, puts: Vec<Put<'_>>) -> Result<()> {
-        let mut rest = puts.into_iter().map(|put| {
-            let metadata = serde_json::Value::Object(put.product.metadata.clone()).to_string();
-            (put, metadata)
-        });
-        let (mut part, mut bytes) = (Vec::new(), 0);
-        loop {
-            let next = rest.next();
-            let is_last = next.is_none();
-            if let Some((put, metadata)) = next {
-                bytes += metadata.len();
-                part.push((put, metadata));
-            }
-            if !part.is_empty() && (is_last || bytes >= STATEMENT_BYTES || part.len() >= STATEMENT_PRODUCTS) {
-                self.put_part(&std::mem::take(&mut part)).await?;
-                bytes = 0;
-            }
-            if is_last {
-                return Ok(());
-            }
+    async fn put(&mut self, mut puts: &[Put<'_>]) -> Result<()> {
+        while !puts.is_empty() {
+            let mut bytes = 0;
+            let fits = |put: &&Put<'_>| {
+                bytes += put.derived.metadata.len();
+                bytes <= STATEMENT_BYTES
+            };
+            let count = puts.iter().take(STATEMENT_PRODUCTS).take_while(fits).count().max(1);
+            let (part, rest) = puts.split_at(count);
+            self.put_part(part).await?;
+            puts = rest;
         }
+        Ok(())
     }
 
-    async fn put_part(&mut self, puts: &[(Put<'_>, String)]) -> Result<()> {
-        let uids: Vec<Uuid> = puts.iter().map(|(put, _)| put.product.uid).collect();
+    async fn put_part(&mut self, puts: &[Put<'_>]) -> Result<()> {
+        let uids: Vec<Uuid> = puts.iter().map(|put| put.derived.product.uid).collect();
         let replaced: Vec<i64> =
             sqlx::query_scalar("SELECT id FROM data_product WHERE volume_prefix = $1 AND uid = ANY($2)")
                 .bind(self.prefix)
@@ -394,34 +268,33 @@ impl Writer<'_> {
             self.forget(&replaced).await?;
         }
         let ids = self.put_products(puts, &uids).await?;
-        let id = |put: &Put<'_>| ids.get(&put.product.uid).copied().unwrap_or_default();
+        let id = |put: &Put<'_>| ids.get(&put.derived.product.uid).copied().unwrap_or_default();
         sqlx::query(
             "INSERT INTO document (product, metadata) SELECT id, metadata::json FROM unnest($1::bigint[], $2::text[]) \
              n(id, metadata) ON CONFLICT (product) DO UPDATE SET metadata = EXCLUDED.metadata",
         )
-        .bind(puts.iter().map(|(put, _)| id(put)).collect::<Vec<_>>())
-        .bind(puts.iter().map(|(_, metadata)| metadata.as_str()).collect::<Vec<_>>())
+        .bind(puts.iter().map(id).collect::<Vec<_>>())
+        .bind(puts.iter().map(|put| put.derived.metadata.as_str()).collect::<Vec<_>>())
         .execute(&mut *self.connection)
         .await?;
-        let mut leaves = Leaves::default();
-        for (put, _) in puts {
-            let size = put.size.and_then(|size| u64::try_from(size).ok());
-            for Leaf { key, value } in row::leaves(put.product, size) {
-                leaves.push(id(put), self.keys.get(&key), &value);
+        let (mut leaves, size) = (Leaves::default(), self.keys.get("size"));
+        for put in puts {
+            for leaf in &put.derived.leaves {
+                leaves.push(id(put), self.keys.get(&leaf.key), &leaf.value);
                 if leaves.bytes >= STATEMENT_BYTES {
                     std::mem::take(&mut leaves).insert(self.connection).await?;
                 }
             }
+            put.size.iter().for_each(|bytes| leaves.push(id(put), size, &(*bytes).into()));
         }
         leaves.insert(self.connection).await?;
-        let products: Vec<(&Product, i32)> = puts.iter().map(|(put, _)| (put.product, put.access)).collect();
-        self.count(&products, 1).await
+        self.count(puts.iter().map(|put| (put.derived, put.access)), 1).await
     }
 
     /// Writes the narrow rows, and answers their numbers by uid.
-    async fn put_products(&mut self, puts: &[(Put<'_>, String)], uids: &[Uuid]) -> Result<HashMap<Uuid, i64>> {
-        let products = || puts.iter().map(|(put, _)| put.product);
-        let stamps = Stamps::of(puts.iter().map(|(put, _)| put.version.map(|(stamp, _)| stamp)));
+    async fn put_products(&mut self, puts: &[Put<'_>], uids: &[Uuid]) -> Result<HashMap<Uuid, i64>> {
+        let products = || puts.iter().map(|put| put.derived.product);
+        let stamps = Stamps::of(puts.iter().map(|put| put.version.map(|(stamp, _)| stamp)));
         let rows: Vec<(Uuid, i64)> = sqlx::query_as(
             "INSERT INTO data_product (volume_prefix, generation, epoch, uid, execution_block, date_created, folder, \
              metadata_file, store_name, access, size, measured, file_size, file_inode, file_modified, file_changed, \
@@ -446,29 +319,29 @@ impl Writer<'_> {
         .bind(products().map(|product| product.folder.as_ref().map(Folder::as_str)).collect::<Vec<_>>())
         .bind(products().map(|product| product.metadata_file.as_deref()).collect::<Vec<_>>())
         .bind(products().map(|product| product.store_name.as_str()).collect::<Vec<_>>())
-        .bind(puts.iter().map(|(put, _)| put.access).collect::<Vec<_>>())
-        .bind(puts.iter().map(|(put, _)| put.size).collect::<Vec<_>>())
-        .bind(puts.iter().map(|(put, _)| put.measured).collect::<Vec<_>>())
+        .bind(puts.iter().map(|put| put.access).collect::<Vec<_>>())
+        .bind(puts.iter().map(|put| put.size).collect::<Vec<_>>())
+        .bind(puts.iter().map(|put| put.measured).collect::<Vec<_>>())
         .bind(&stamps.size)
         .bind(&stamps.inode)
         .bind(&stamps.modified)
         .bind(&stamps.changed)
-        .bind(puts.iter().map(|(put, _)| put.version.map(|(_, digest)| digest.to_vec())).collect::<Vec<_>>())
+        .bind(puts.iter().map(|put| put.version.map(|(_, digest)| digest.to_vec())).collect::<Vec<_>>())
         .fetch_all(&mut *self.connection)
         .await?;
         Ok(rows.into_iter().collect())
     }
 }
 
-fn stored(row: &sqlx::postgres::PgRow) -> Result<Stored> {
-    Ok(Stored {
+fn stored(row: &PgRow) -> Result<(Folder, Stored)> {
+    let stored = Stored {
         id: row.try_get("id")?,
         uid: row.try_get("uid")?,
-        folder: row.try_get::<Option<&str>, _>("folder")?.and_then(|folder| folder.parse().ok()),
         size: row.try_get("size")?,
         measured: row.try_get("measured")?,
         stamp: read::stamp(row)?,
         digest: row.try_get("digest")?,
         generation: row.try_get("generation")?,
-    })
+    };
+    Ok((row.try_get::<&str, _>("folder")?.parse().unwrap_or_default(), stored))
 }
