@@ -1,7 +1,7 @@
 //! The indexer and the API on a PostgreSQL of their own, beside the standalone program and each other.
 
 use crate::generate::{Random, metadata};
-use crate::report::{FIND, REQUESTS, Report, latency, milliseconds, shell, sorted, walked};
+use crate::report::{FIND, Report, Times, latency, milliseconds, shell, walked};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
@@ -104,7 +104,7 @@ fn rows_written(database: &Database) -> Value {
 }
 
 fn searches(api: &Server, report: &mut Report) {
-    let status = latency(REQUESTS, || drop(api.status()))[REQUESTS / 2];
+    let status = latency(|| drop(api.status())).median();
     let item = |field: &str, operator: &str, value: &str| json!({"pageSize": 25, "filterModel": {"items": [{"field": field, "operator": operator, "value": value}]}});
     for (what, body) in [
         ("grid page, no filter", json!({"pageSize": 25})),
@@ -116,8 +116,8 @@ fn searches(api: &Server, report: &mut Report) {
             json!({"pageSize": 25, "sortModel": [{"field": "obscore.s_ra", "sort": "desc"}]}),
         ),
     ] {
-        let times = latency(REQUESTS, || drop(api.filter(&body)));
-        let (median, p95) = (times[REQUESTS / 2], times[REQUESTS * 95 / 100]);
+        let times = latency(|| drop(api.filter(&body)));
+        let (median, p95) = (times.median(), times.percentile(95));
         report.row(
             what,
             &format!("median {}, p95 {}", milliseconds(median), milliseconds(p95)),
@@ -141,13 +141,13 @@ fn arrivals(volume: &Volume, api: &Server, report: &mut Report) {
         while api.post("/dataproductmetadata", &body).status != 200 {}
         begun.elapsed()
     };
-    let times = sorted((0..ARRIVALS).map(time).collect());
-    let asking = latency(REQUESTS, || drop(api.post("/dataproductmetadata", &json!({"execution_block": "none"}))));
+    let times = Times::of((0..ARRIVALS).map(time).collect());
+    let asking = latency(|| drop(api.post("/dataproductmetadata", &json!({"execution_block": "none"}))));
     report.row(
         &format!("rename to searchable through another process, {ARRIVALS} times"),
-        &format!("median {}, p99 {}", milliseconds(times[ARRIVALS / 2]), milliseconds(times[ARRIVALS * 99 / 100])),
-        &format!("one request, {}", milliseconds(asking[REQUESTS / 2])),
-        &format!("{:.1}×", times[ARRIVALS / 2].as_secs_f64() / asking[REQUESTS / 2].as_secs_f64()),
+        &format!("median {}, p99 {}", milliseconds(times.median()), milliseconds(times.percentile(99))),
+        &format!("one request, {}", milliseconds(asking.median())),
+        &format!("{:.1}×", times.median().as_secs_f64() / asking.median().as_secs_f64()),
     );
 }
 
@@ -175,12 +175,12 @@ fn takeovers(volume: &Volume, database: &Database, api: &Server, report: &mut Re
             times.push(begun.elapsed());
             holder = standby;
         }
-        let times = sorted(times);
+        let times = Times::of(times);
         report.row(
             &format!("takeover after {what}, {TAKEOVERS} times"),
-            &format!("median {}, worst {}", milliseconds(times[TAKEOVERS / 2]), milliseconds(times[TAKEOVERS - 1])),
+            &format!("median {}, worst {}", milliseconds(times.median()), milliseconds(times.percentile(100))),
             &format!("the term, {TERM} s"),
-            &format!("{:.2}×", times[TAKEOVERS / 2].as_secs_f64() / TERM),
+            &format!("{:.2}×", times.median().as_secs_f64() / TERM),
         );
     }
 }

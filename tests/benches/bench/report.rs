@@ -7,8 +7,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tests::program::Server;
 
-/// How often a request is timed.
-pub(crate) const REQUESTS: usize = 60;
+/// How often a request is timed at the most and at the least, and how long at the most.
+const REQUESTS: usize = 60;
+const FEWEST: usize = 5;
+const ENOUGH: Duration = Duration::from_secs(5);
 
 /// The table as it grows.
 #[derive(Default)]
@@ -49,21 +51,37 @@ pub(crate) fn shell_output(folder: &Path, command: &str) -> u64 {
     String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number")
 }
 
-pub(crate) fn sorted(mut times: Vec<Duration>) -> Vec<Duration> {
-    times.sort();
-    times
-}
-
 pub(crate) fn milliseconds(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1000.0)
 }
 
-pub(crate) fn latency(count: usize, mut once: impl FnMut()) -> Vec<Duration> {
+/// The times of requests: many where they are fast, and as many as a few seconds hold where they are slow.
+pub(crate) fn latency(mut once: impl FnMut()) -> Times {
     once();
-    let time = |_| {
+    let (begun, mut times) = (Instant::now(), Vec::new());
+    while times.len() < REQUESTS && (times.len() < FEWEST || begun.elapsed() < ENOUGH) {
         let begun = Instant::now();
         once();
-        begun.elapsed()
-    };
-    sorted((0..count).map(time).collect())
+        times.push(begun.elapsed());
+    }
+    Times::of(times)
+}
+
+/// Times, sorted.
+pub(crate) struct Times(Vec<Duration>);
+
+impl Times {
+    pub(crate) fn of(mut times: Vec<Duration>) -> Times {
+        times.sort();
+        Times(times)
+    }
+
+    /// The time that so many percent of them do not exceed.
+    pub(crate) fn percentile(&self, percent: usize) -> Duration {
+        self.0[(self.0.len() * percent / 100).min(self.0.len() - 1)]
+    }
+
+    pub(crate) fn median(&self) -> Duration {
+        self.percentile(50)
+    }
 }

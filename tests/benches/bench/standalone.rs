@@ -1,7 +1,7 @@
 //! The standalone program, beside what a shell does with the same files.
 
 use crate::generate::{Random, metadata};
-use crate::report::{FIND, REQUESTS, Report, latency, milliseconds, shell, shell_output, sorted, walked};
+use crate::report::{FIND, Report, Times, latency, milliseconds, shell, shell_output, walked};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
@@ -53,7 +53,7 @@ fn unchanged_walk(volume: &Volume, server: &Server, report: &mut Report) {
 }
 
 fn searches(server: &Server, report: &mut Report) {
-    let status = latency(REQUESTS, || drop(server.status()))[REQUESTS / 2];
+    let status = latency(|| drop(server.status())).median();
     let item = |field: &str, operator: &str, value: &str| json!({"pageSize": 25, "filterModel": {"items": [{"field": field, "operator": operator, "value": value}]}});
     for (what, body) in [
         ("grid page, no filter", json!({"pageSize": 25})),
@@ -69,15 +69,14 @@ fn searches(server: &Server, report: &mut Report) {
             json!({"pageSize": 25, "filterModel": {"items": [], "quickFilterValues": ["observer_7"]}}),
         ),
     ] {
-        let times = latency(REQUESTS, || drop(server.filter(&body)));
-        let median = times[REQUESTS / 2];
-        let measured = format!("median {}, p95 {}", milliseconds(median), milliseconds(times[REQUESTS * 95 / 100]));
+        let times = latency(|| drop(server.filter(&body)));
+        let median = times.median();
+        let measured = format!("median {}, p95 {}", milliseconds(median), milliseconds(times.percentile(95)));
         let ratio = median.as_secs_f64() / status.as_secs_f64();
         report.row(what, &measured, &format!("`/status`, {}", milliseconds(status)), &format!("{ratio:.1}×"));
     }
-    let times = latency(REQUESTS, || assert!(!server.search(&["crc:00", "processing_script:vis"]).is_empty()));
-    let measured =
-        format!("median {}, p95 {}", milliseconds(times[REQUESTS / 2]), milliseconds(times[REQUESTS * 95 / 100]));
+    let times = latency(|| assert!(!server.search(&["crc:00", "processing_script:vis"]).is_empty()));
+    let measured = format!("median {}, p95 {}", milliseconds(times.median()), milliseconds(times.percentile(95)));
     report.row("search by two pairs", &measured, &format!("`/status`, {}", milliseconds(status)), "");
 }
 
@@ -95,13 +94,13 @@ fn arrivals(volume: &Volume, server: &Server, report: &mut Report) {
         while server.post("/dataproductmetadata", &body).status != 200 {}
         begun.elapsed()
     };
-    let times = sorted((0..ARRIVALS).map(time).collect());
-    let asking = latency(REQUESTS, || drop(server.post("/dataproductmetadata", &json!({"execution_block": "none"}))));
+    let times = Times::of((0..ARRIVALS).map(time).collect());
+    let asking = latency(|| drop(server.post("/dataproductmetadata", &json!({"execution_block": "none"}))));
     report.row(
         &format!("rename to searchable, {ARRIVALS} times"),
-        &format!("median {}, worst {}", milliseconds(times[ARRIVALS / 2]), milliseconds(times[ARRIVALS - 1])),
-        &format!("one request, {}", milliseconds(asking[REQUESTS / 2])),
-        &format!("{:.1}×", times[ARRIVALS / 2].as_secs_f64() / asking[REQUESTS / 2].as_secs_f64()),
+        &format!("median {}, worst {}", milliseconds(times.median()), milliseconds(times.percentile(100))),
+        &format!("one request, {}", milliseconds(asking.median())),
+        &format!("{:.1}×", times.median().as_secs_f64() / asking.median().as_secs_f64()),
     );
 }
 
