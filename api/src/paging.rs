@@ -5,7 +5,7 @@
 //! where each page ended that a caller was given, and the page after it begins there and not at its number. What is not
 //! remembered (after a while, after a restart, by another process) is counted off, which is right as long as nothing changes.
 
-use shared::query::{Place, Query};
+use shared::query::{Place, Query, SortValue};
 use shared::store::Hits;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -18,6 +18,8 @@ const KEPT: Duration = Duration::from_secs(600);
 /// How many lists are remembered, and how many ends of each.
 const LISTS: usize = 1000;
 const ENDS: usize = 200;
+/// The longest text that is remembered of an end, in bytes.
+const LONGEST: usize = 1000;
 
 /// A list that a caller pages through: his, with its filter, order and size of pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,7 +49,7 @@ impl Pages {
     /// Lets a query for this page begin where the page before it ended, where that is known.
     pub(crate) fn follow_on(&self, list: List, page: usize, query: &mut Query) {
         let Some(before) = page.checked_sub(1) else { return };
-        if let Some(ends) = self.ends().get_mut(&list)
+        if let Some(ends) = self.ends().get_mut(&list).filter(|ends| ends.used.elapsed() < KEPT)
             && let Some(end) = ends.by_page.get(&before)
         {
             ends.used = Instant::now();
@@ -59,6 +61,10 @@ impl Pages {
     /// Remembers where a page ended. The ends of those after it do not follow on it any more.
     pub(crate) fn remember(&self, list: List, page: usize, query: &Query, hits: &Hits) {
         let Some(last) = hits.hits.last() else { return };
+        let end = query.place(&last.product, last.size);
+        if end.values.iter().flatten().any(|value| matches!(value, SortValue::Text(text) if text.len() > LONGEST)) {
+            return;
+        }
         let mut all = self.ends();
         if all.len() >= LISTS {
             all.retain(|_, ends| ends.used.elapsed() < KEPT);
@@ -68,7 +74,7 @@ impl Pages {
         let ends = all.entry(list).or_insert_with(|| Ends { by_page: BTreeMap::new(), used: Instant::now() });
         ends.used = Instant::now();
         ends.by_page.split_off(&page);
-        ends.by_page.insert(page, query.place(&last.product, last.size));
+        ends.by_page.insert(page, end);
         if ends.by_page.len() > ENDS {
             ends.by_page.pop_first();
         }
