@@ -1,108 +1,22 @@
 //! Properties: of what the pure core does with anything at all, and of the store in memory against a model that is too
 //! simple to be wrong.
 
+mod generators;
+
+use generators::{OPERATORS, Step, change, folder, metadata, name, scalar, step, value};
 use proptest::prelude::*;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use shared::access::Viewer;
 use shared::column::Keys;
 use shared::date;
 use shared::filter::{Filter, grid, pairs};
 use shared::folder::Folder;
-use shared::product::{Origin, Product};
+use shared::product::Product;
 use shared::query::Query;
 use shared::row::{FIXED, leaves, row};
 use shared::store::memory::MemoryStore;
 use shared::store::{Change, Outcome, Store};
-use shared::volume::{Found, Stamp};
 use std::collections::BTreeMap;
-use std::sync::Arc;
-
-const OPERATORS: [&str; 28] = [
-    "contains",
-    "doesNotContain",
-    "equals",
-    "doesNotEqual",
-    "startsWith",
-    "endsWith",
-    "isEmpty",
-    "isNotEmpty",
-    "isAnyOf",
-    "=",
-    "!=",
-    ">",
-    ">=",
-    "<",
-    "<=",
-    "is",
-    "not",
-    "after",
-    "onOrAfter",
-    "before",
-    "onOrBefore",
-    "greaterThan",
-    "lessThan",
-    "like",
-    "",
-    "CONTAINS",
-    "==",
-    "isEmpty ",
-];
-
-/// Few names, so that products share keys.
-fn name() -> impl Strategy<Value = String> {
-    prop::sample::select(vec!["a", "b", "config", "files", "size", "id", "a.b", "", "Ä", "%", "'; --"])
-        .prop_map(str::to_owned)
-}
-
-fn scalar() -> impl Strategy<Value = Value> {
-    prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        (-3i64..3).prop_map(Value::from),
-        (-2.0f64..2.0).prop_map(|n| json!((n * 2.0).round() / 2.0)),
-        any::<f64>().prop_map(Value::from),
-        prop::sample::select(vec![
-            "",
-            "x",
-            "X",
-            "xy",
-            "1",
-            "2023-10-31",
-            "a_c",
-            "abc",
-            "%",
-            "Straße",
-            "STRASSE",
-            "\0",
-            "\\",
-            "'"
-        ])
-        .prop_map(Value::from),
-        "\\PC{0,6}".prop_map(Value::from),
-    ]
-}
-
-/// JSON of a little depth.
-fn value() -> impl Strategy<Value = Value> {
-    scalar().prop_recursive(3, 12, 4, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec((name(), inner), 0..4)
-                .prop_map(|entries| Value::Object(entries.into_iter().collect())),
-        ]
-    })
-}
-
-fn metadata() -> impl Strategy<Value = Value> {
-    let block = prop::sample::select(vec!["eb-a-20231031-1", "eb-b-20240101-2", "eb-c", "EB-A"]);
-    let group = prop_oneof![3 => Just(Value::Null), 1 => Just(json!("staff")), 1 => Just(json!(["x", "staff"])), 1 => Just(json!({}))];
-    (block, group, prop::collection::vec((name(), value()), 0..5)).prop_map(|(block, group, entries)| {
-        let mut map: Map<String, Value> = entries.into_iter().collect();
-        map.insert("execution_block".to_owned(), json!(block));
-        map.insert("context".to_owned(), json!({"access_group": group}));
-        Value::Object(map)
-    })
-}
 
 fn product() -> impl Strategy<Value = Product> {
     metadata().prop_map(|metadata| Product::from_metadata(metadata, "vol").expect("a product"))
@@ -197,26 +111,6 @@ proptest! {
     }
 }
 
-/// Something that happens to a store.
-#[derive(Debug, Clone)]
-enum Step {
-    Write(usize, Value),
-    Remove(usize),
-    Fail(usize),
-    Measure(usize, Option<u64>),
-    Ingest(Value),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        4 => (0usize..4, metadata()).prop_map(|(folder, metadata)| Step::Write(folder, metadata)),
-        2 => (0usize..4).prop_map(Step::Remove),
-        1 => (0usize..4).prop_map(Step::Fail),
-        1 => (0usize..4, prop::option::of(0u64..9)).prop_map(|(folder, bytes)| Step::Measure(folder, bytes)),
-        1 => metadata().prop_map(Step::Ingest),
-    ]
-}
-
 /// What the store should hold: by folder, and by execution block what was ingested.
 #[derive(Default)]
 struct Model {
@@ -263,10 +157,6 @@ impl Model {
         }
         keys
     }
-}
-
-fn folder(n: usize) -> Folder {
-    ["a", "a/b", "a-b", ""][n].parse().expect("a folder")
 }
 
 proptest! {
@@ -318,53 +208,37 @@ proptest! {
 }
 
 async fn take(step: Step, n: usize, store: &MemoryStore, model: &mut Model) -> Result<(), TestCaseError> {
-    let origin = Origin { storage_path: "/v".to_owned(), name: "vol".to_owned(), metadata_file: "m.yaml".to_owned() };
-    match step {
-        Step::Write(at, metadata) => {
-            // JSON is YAML, but for what escapes mean; the bytes themselves do not matter here.
-            let mut product = Product::from_metadata(metadata.clone(), "vol").expect("a product");
-            product.uid = shared::uid::on_volume(&product.execution_block, &origin.storage_path, &folder(at));
-            product.folder = Some(folder(at));
-            product.metadata_file = Some(origin.metadata_file.clone());
-            let mut digest = [0; 32];
-            metadata
-                .to_string()
-                .bytes()
-                .enumerate()
-                .for_each(|(n, b)| digest[n % 32] = u8::wrapping_mul(digest[n % 32], 31) ^ b);
-            let stamp = Stamp { modified: i64::try_from(n).unwrap_or(0), ..Stamp::default() };
+    let change = match change(step.clone(), i64::try_from(n).expect("a short test")) {
+        Ok(change) => change,
+        Err(metadata) => {
+            let product = Product::from_metadata(metadata, "vol").expect("a product");
+            model.ingested.insert(product.execution_block.clone(), product.clone());
+            store.ingest(product).await.expect("ingested");
+            return Ok(());
+        }
+    };
+    let outcome = store.apply(std::slice::from_ref(&change)).await.expect("applied")[0];
+    match (step, change) {
+        (Step::Write(at, _), Change::Found(found)) => {
             let before = model.files.get(&at).map(|(product, size)| (product.clone(), *size));
-            let found = Found { product: Arc::new(product.clone()), stamp, digest };
-            let outcome = store.apply(&[Change::Found(found)]).await.expect("applied")[0];
             let expected = match &before {
                 None => Outcome::Added,
-                Some((before, _)) if *before == product => Outcome::Unchanged,
+                Some((before, _)) if *before == *found.product => Outcome::Unchanged,
                 Some(_) => Outcome::Updated,
             };
             prop_assert_eq!(outcome, expected);
-            model.files.insert(at, (product, before.and_then(|(_, size)| size)));
+            model.files.insert(at, (found.product.as_ref().clone(), before.and_then(|(_, size)| size)));
         }
-        Step::Remove(at) => {
-            let outcome = store.apply(&[Change::Gone(folder(at))]).await.expect("applied")[0];
+        (Step::Remove(at), _) => {
             let expected = if model.files.remove(&at).is_some() { Outcome::Removed } else { Outcome::Unchanged };
             prop_assert_eq!(outcome, expected);
         }
-        Step::Fail(at) => {
-            let change =
-                Change::Failing { folder: folder(at), path: "p".to_owned(), error: "e".to_owned(), stamp: None };
-            store.apply(&[change]).await.expect("applied");
-        }
-        Step::Measure(at, bytes) => {
-            store.apply(&[Change::Measured { folder: folder(at), bytes }]).await.expect("applied");
+        (Step::Measure(at, bytes), _) => {
             if let Some((_, size)) = model.files.get_mut(&at) {
                 *size = bytes;
             }
         }
-        Step::Ingest(metadata) => {
-            let product = Product::from_metadata(metadata, "vol").expect("a product");
-            model.ingested.insert(product.execution_block.clone(), product.clone());
-            store.ingest(product).await.expect("ingested");
-        }
+        _ => prop_assert_eq!(outcome, Outcome::Unchanged),
     }
     Ok(())
 }

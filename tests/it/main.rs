@@ -3,9 +3,11 @@
 mod arrival;
 mod cli;
 mod contract;
+mod daemons;
 mod download;
 mod hardship;
 mod harness;
 mod old_faults;
+mod stores;
 mod support;
 mod yaml;

@@ -1,12 +1,14 @@
-//! `dpd serve` as a process, and requests to it.
+//! The programs as processes, and requests to them: `dpd serve`, and `dpd-indexer` and `dpd-api` on a database.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A program that was built beside the running test.
 ///
@@ -20,7 +22,7 @@ pub fn binary(name: &str) -> PathBuf {
     binary
 }
 
-/// A running `dpd serve`, killed when dropped.
+/// A running program, killed when dropped.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
@@ -70,6 +72,61 @@ pub fn with_bare_environment(mut command: Command) -> Command {
     command
 }
 
+/// The daemons of one volume in one database, as somebody configures them. Walks are an hour apart if nothing else is
+/// said, so that what is found was told by events.
+#[derive(Debug, Clone)]
+pub struct Daemons(Vec<(String, OsString)>);
+
+impl Daemons {
+    /// Those of a volume in the database of this URL.
+    pub fn of(volume: &Path, database_url: &str) -> Daemons {
+        Daemons(Vec::new())
+            .with("PERSISTENT_STORAGE_PATH", volume)
+            .with("DATABASE_URL", database_url)
+            .with("DPD_INDEXER_LISTEN", "127.0.0.1:0")
+            .with("DPD_API_LISTEN", "127.0.0.1:0")
+            .with("DPD_RECONCILE_SECONDS", "3600")
+    }
+
+    /// The same with another variable, or another value of one.
+    #[must_use]
+    pub fn with(&self, name: &str, value: impl AsRef<OsStr>) -> Daemons {
+        let mut variables = self.0.clone();
+        variables.push((name.to_owned(), value.as_ref().to_owned()));
+        Daemons(variables)
+    }
+
+    /// A command with these settings.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = with_bare_environment(Command::new(program));
+        command.envs(self.0.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// A running `dpd-indexer`.
+    pub fn indexer(&self) -> Server {
+        Server::with(self.command(binary("dpd-indexer")), false)
+    }
+
+    /// A running `dpd-api`.
+    pub fn api(&self) -> Server {
+        Server::with(self.command(binary("dpd-api")), false)
+    }
+
+    /// One of each, once the walk that the indexer begins with has ended.
+    pub fn pair(&self) -> (Server, Server) {
+        let (indexer, api) = (self.indexer(), self.api());
+        // The API may tell of an earlier indexer's walk before.
+        crate::wait_for("the first walk", || indexer.log().contains("walked everything").then_some(()));
+        let name = indexer.status()["name"].clone();
+        api.wait_for_status("the end of the walk", |status| {
+            let state = &status["indexing"]["coordination_state"];
+            state["indexed_by"] == name && state["indexing_running"] == false
+        });
+        (indexer, api)
+    }
+}
+
 impl Server {
     /// Starts it and waits until it answers and its first walk has ended.
     pub fn start(volume: &Path) -> Server {
@@ -96,11 +153,35 @@ impl Server {
         let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(crate::PATIENCE));
         let server = Server { child, url, log, agent: config.build().into() };
         if indexed {
-            crate::wait_for("the first walk", || {
-                server.status()["pv_interface_status"]["index_time_modified"].as_str().map(drop)
-            });
+            server.wait_for_index();
         }
         server
+    }
+
+    /// Waits until a walk has ended.
+    pub fn wait_for_index(&self) {
+        self.wait_for_status("a walk", |status| status["pv_interface_status"]["index_time_modified"].is_string());
+    }
+
+    /// Waits until `/status` is as wanted, and gives it.
+    ///
+    /// # Panics
+    /// When it does not become so.
+    pub fn wait_for_status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let status = self.status();
+            if wanted(&status) {
+                return status;
+            }
+            assert!(begun.elapsed() < crate::PATIENCE, "waited in vain for {what}: {status:#}");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until a `dpd-indexer` says that it is in this state, such as `holding the lease`.
+    pub fn wait_for_state(&self, state: &str) -> Value {
+        self.wait_for_status(state, |status| status["state"] == state)
     }
 
     /// What it wrote so far.
@@ -203,7 +284,7 @@ impl Server {
     ///
     /// # Panics
     /// When it cannot be sent.
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw).expect("a process");
         rustix::process::kill_process(pid, signal).expect("a signal");
     }
@@ -214,6 +295,16 @@ impl Server {
     /// When it does not end.
     pub fn ended(&mut self) -> ExitStatus {
         crate::wait_for("the end", || self.child.try_wait().expect("its state"))
+    }
+
+    /// Has it end in good order.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn stop(mut self) {
+        self.signal(Signal::TERM);
+        let status = self.ended();
+        assert!(status.success(), "{status}: {}", self.log());
     }
 
     /// A figure of `/proc/PID/status` in bytes, such as `VmHWM`.
@@ -231,6 +322,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("{} wrote:\n{}", self.url, self.log.lock().map(|log| log.clone()).unwrap_or_default());
+        }
     }
 }
 
