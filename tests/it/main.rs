@@ -5,6 +5,7 @@ mod cli;
 mod contract;
 mod daemons;
 mod download;
+mod faults;
 mod hardship;
 mod harness;
 mod old_faults;

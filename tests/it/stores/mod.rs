@@ -42,8 +42,12 @@ use shared::store::postgres::{Database, PostgresStore};
 use shared::store::{Change, Hit, Outcome, Store};
 use shared::volume::Volume;
 use std::sync::Arc;
+use std::time::Duration;
 use tests::PATIENCE;
 use tests::postgres::Postgres;
+
+/// How long one piece of work may take.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// A database of its own with our tables, for any number of volumes.
 struct Home {
@@ -55,9 +59,14 @@ struct Home {
 impl Home {
     fn new() -> Home {
         let server_side = Postgres::shared().database();
+        // A server that compiles every statement that it may, which takes longer than to execute one of ours.
+        server_side.execute(&format!(
+            "ALTER DATABASE {0} SET jit_above_cost = 0; ALTER DATABASE {0} SET jit_optimize_above_cost = 0",
+            server_side.name()
+        ));
         let variables = Variables::from([("DATABASE_URL", server_side.url().as_str())]);
         let settings = PostgresqlSettings::read(&variables).expect("settings").expect("a database");
-        let database = Database::new(&settings, "stores", 10, PATIENCE).expect("a database");
+        let database = Database::new(&settings, "stores", 10, LIMIT).expect("a database");
         Home { database, server_side }
     }
 

@@ -2,7 +2,7 @@
 
 use super::text::escaped;
 use crate::access::Access;
-use crate::store::Result;
+use crate::store::{Result, StoreError};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -42,8 +42,9 @@ impl KeyIds {
     }
 
     /// The number of a key that was [added](Self::add).
-    pub(super) fn get(&self, key: &str) -> i32 {
-        self.0.get(key).copied().unwrap_or_default()
+    pub(super) fn get(&self, key: &str) -> Result<i32> {
+        let missing = || StoreError::Unavailable(format!("the key {key} has no number"));
+        self.0.get(key).copied().ok_or_else(missing)
     }
 }
 

@@ -11,6 +11,9 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
 
+/// The key of the one leaf that is not in metadata.
+pub(super) const SIZE: &str = "size";
+
 /// What the database has for a folder.
 #[derive(Debug)]
 pub(super) struct Stored {
@@ -46,8 +49,7 @@ impl<'a> Derived<'a> {
 
     /// Every key that it needs a number for.
     pub(super) fn all_keys(&self) -> impl Iterator<Item = &str> {
-        let keys = self.leaves.iter().map(|leaf| leaf.key.as_str()).chain(self.keys.keys().map(String::as_str));
-        keys.chain(["size"])
+        self.leaves.iter().map(|leaf| leaf.key.as_str()).chain(self.keys.keys().map(String::as_str))
     }
 }
 
@@ -192,7 +194,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Every key that these need numbers for.
+/// Every key that changes need numbers for which bring these. The size is no part of metadata, and may come alone.
 pub(super) fn keys<'a>(derived: impl IntoIterator<Item = &'a Derived<'a>>) -> BTreeSet<&'a str> {
-    derived.into_iter().flat_map(Derived::all_keys).collect()
+    derived.into_iter().flat_map(Derived::all_keys).chain([SIZE]).collect()
 }

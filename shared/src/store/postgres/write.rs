@@ -155,7 +155,7 @@ impl Writer<'_> {
         .bind(&bytes)
         .execute(&mut *self.connection)
         .await?;
-        let size = self.keys.get("size");
+        let size = self.keys.get(plan::SIZE)?;
         sqlx::query("DELETE FROM leaf WHERE product = ANY($1) AND key = $2")
             .bind(&ids)
             .bind(size)
@@ -209,7 +209,7 @@ impl Writer<'_> {
             rule.0 += step;
             rule.1 += if derived.product.folder.is_some() { step } else { 0 };
             for (key, number) in &derived.keys {
-                let count = keys.entry((access, self.keys.get(key))).or_default();
+                let count = keys.entry((access, self.keys.get(key)?)).or_default();
                 count.0 += step;
                 count.1 += if *number { step } else { 0 };
             }
@@ -277,10 +277,10 @@ impl Writer<'_> {
         .bind(puts.iter().map(|put| put.derived.metadata.as_str()).collect::<Vec<_>>())
         .execute(&mut *self.connection)
         .await?;
-        let (mut leaves, size) = (Leaves::default(), self.keys.get("size"));
+        let (mut leaves, size) = (Leaves::default(), self.keys.get(plan::SIZE)?);
         for put in puts {
             for leaf in &put.derived.leaves {
-                leaves.push(id(put), self.keys.get(&leaf.key), &leaf.value);
+                leaves.push(id(put), self.keys.get(&leaf.key)?, &leaf.value);
                 if leaves.bytes >= STATEMENT_BYTES {
                     std::mem::take(&mut leaves).insert(self.connection).await?;
                 }

@@ -1,0 +1,165 @@
+//! Holders of the lease that are killed, stand still, or go: another takes over, and they write no more.
+
+use super::{Undisturbed, count, fill, one_writer_at_a_time, wait_for_all};
+use crate::daemons::{Site, wait_for_hits};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::fs;
+use std::time::{Duration, Instant};
+use tests::postgres::{Database, Postgres};
+use tests::program::{Daemons, Server};
+use tests::volume::Volume;
+
+/// The shortest term there is.
+const TERM: (&str, &str) = ("INDEXING_HEARTBEAT_STALE_SECONDS", "2");
+
+/// Numbers that look random and are the same each time (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        for (left, by) in [(true, 13), (false, 7), (true, 17)] {
+            self.0 ^= if left { self.0 << by } else { self.0 >> by };
+        }
+        self.0 % limit
+    }
+}
+
+fn epoch(indexer: &Server) -> Value {
+    indexer.wait_for_state("holding the lease")["epoch"].clone()
+}
+
+#[test]
+fn holders_that_are_killed_again_and_again_lose_and_double_nothing() {
+    let (products, kills) = (5000, 20);
+    let site = Site::new().with(TERM.0, TERM.1).with("INDEXING_BATCH_SIZE", "25");
+    fill(&site.volume, products);
+    let undisturbed = Undisturbed::begin(&site.volume);
+    let mut random = Random(0x5eed);
+    let mut holder = site.daemons.indexer();
+    for kill in 0..kills {
+        assert_eq!(epoch(&holder), kill + 1);
+        let standby = site.daemons.indexer();
+        // Somewhere in its work, and somewhere in a transaction.
+        let enough = count(&site.database) + random.below(2 * products as u64 / kills);
+        let pause = Duration::from_millis(random.below(30));
+        tests::wait_for("some products", || (count(&site.database) >= enough.min(products as u64)).then_some(()));
+        let begun = Instant::now();
+        tests::wait_for("a moment", || (begun.elapsed() >= pause).then_some(()));
+        drop(std::mem::replace(&mut holder, standby));
+    }
+    undisturbed.is_what_becomes_of(&site.database, products);
+    one_writer_at_a_time(&site.database);
+    let epochs = site.database.value("SELECT count(DISTINCT epoch) FROM data_product");
+    assert!(epochs.as_u64() > Some(kills / 2), "only {epochs} of them came to write");
+}
+
+/// Makes whoever writes to a table wait until a `COMMIT`, does what has something written, and waits until somebody waits.
+fn hold_up<T>(database: &Database, table: &str, by: impl FnOnce() -> T) -> T {
+    database.execute(&format!("BEGIN; LOCK TABLE {table} IN SHARE MODE"));
+    let done = by();
+    let waiting = format!("SELECT count(*) FROM pg_locks WHERE relation = '{table}'::regclass AND NOT granted");
+    tests::wait_for("a writer that waits", || (database.value(&waiting) == 1).then_some(()));
+    done
+}
+
+#[test]
+fn a_holder_that_stood_still_cannot_write_what_it_was_about_to() {
+    let site = Site::new().with(TERM.0, TERM.1);
+    site.products(1);
+    let (holder, api) = site.daemons.pair();
+    let standby = site.daemons.indexer();
+    standby.wait_for_state("standing by");
+    // Held up after it has made sure of its lease, and before it begins the transaction: a new key must be noted first.
+    hold_up(&site.database, "metadata_key", || site.volume.product("eb-0", "eb-a-20240101-0", "x: old\nnew: 1"));
+    holder.signal(Signal::STOP);
+    site.database.execute("COMMIT");
+    assert_eq!(epoch(&standby), 2);
+    site.volume.product("eb-0", "eb-a-20240101-0", "x: newer\nnew: 2");
+    wait_for_hits(&api, "x:newer", 1);
+
+    holder.signal(Signal::CONT);
+    let status = holder.wait_for_state("standing by");
+    assert_eq!((&status["epoch"], holder.get("/readyz").status), (&Value::Null, 200));
+    assert!(holder.log().contains("another indexer took over"), "{}", holder.log());
+    assert_eq!(api.search(&["x:newer"]).len(), 1);
+    assert_eq!(site.database.value("SELECT epoch FROM data_product"), 2);
+    assert_eq!(epoch(&standby), 2);
+
+    // It is as good a standby as any.
+    drop(standby);
+    assert_eq!(epoch(&holder), 3);
+    fs::rename(site.volume.at("eb-0"), site.volume.at("eb-1")).expect("moved");
+    api.wait_for_folders(&["eb-1"]);
+}
+
+#[test]
+fn a_holder_that_stands_still_within_a_transaction_keeps_nobody_out() {
+    let products = 450;
+    let site = Site::new().with(TERM.0, TERM.1).with("INDEXING_BATCH_SIZE", "10");
+    fill(&site.volume, products);
+    let undisturbed = Undisturbed::begin(&site.volume);
+    // Held up in its first transaction, while it has the lock on the volume's row.
+    let holder = hold_up(&site.database, "data_product", || site.daemons.indexer());
+    let standby = site.daemons.indexer();
+    holder.signal(Signal::STOP);
+    site.database.execute("COMMIT");
+    assert_eq!(epoch(&standby), 2);
+    tests::wait_for("some products", || (count(&site.database) > 0).then_some(()));
+    holder.signal(Signal::CONT);
+    holder.wait_for_state("standing by");
+    undisturbed.is_what_becomes_of(&site.database, products);
+    one_writer_at_a_time(&site.database);
+    assert_eq!(site.database.value("SELECT min(epoch) FROM data_product"), 2);
+}
+
+#[test]
+fn a_holder_that_is_asked_to_go_hands_over_at_once() {
+    let products = 450;
+    let site = Site::new().with(TERM.0, "60").with("INDEXING_BATCH_SIZE", "10");
+    fill(&site.volume, products);
+    let undisturbed = Undisturbed::begin(&site.volume);
+    let holder = site.daemons.indexer();
+    holder.wait_for_state("holding the lease");
+    let standby = site.daemons.indexer();
+    standby.wait_for_state("standing by");
+    tests::wait_for("some products", || (count(&site.database) >= 50).then_some(()));
+    let asked = Instant::now();
+    holder.stop();
+    assert_eq!(epoch(&standby), 2);
+    // A lease that was not given back would have to run out.
+    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
+    undisturbed.is_what_becomes_of(&site.database, products);
+    one_writer_at_a_time(&site.database);
+}
+
+#[test]
+fn indexers_that_start_together_on_nothing_agree() {
+    for _ in 0..5 {
+        let (volume, database) = (Volume::new(), Postgres::shared().empty_database());
+        fill(&volume, 20);
+        let daemons = Daemons::of(volume.path(), &database.url());
+        let indexers: Vec<Server> = std::thread::scope(|scope| {
+            let starting: Vec<_> = (0..2).map(|_| scope.spawn(|| daemons.indexer())).collect();
+            starting.into_iter().map(|starting| starting.join().expect("an indexer")).collect()
+        });
+        let states = tests::wait_for("their places", || {
+            let states: Vec<Value> = indexers.iter().map(Server::status).collect();
+            let is = |state: &str| states.iter().any(|status| status["state"] == state);
+            (is("holding the lease") && is("standing by")).then_some(states)
+        });
+        // One identity, and no draft of another.
+        let files = fs::read_dir(volume.path())
+            .expect("the volume")
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let identities: Vec<String> = files.filter(|name| name.starts_with('.')).collect();
+        assert_eq!(identities, [".dpd-volume-id"]);
+        assert_eq!(states[0]["volume_prefix"], states[1]["volume_prefix"]);
+        wait_for_all(&database, 20);
+        let rows = database.rows("SELECT volume_prefix, epoch FROM dpd_indexing_state");
+        assert_eq!(rows, [serde_json::json!({"volume_prefix": states[0]["volume_prefix"], "epoch": 1})]);
+        assert_eq!(database.value("SELECT count(*) = count(DISTINCT version) FROM dpd_migrations"), true);
+        let said = |text: &str| indexers.iter().filter(|indexer| indexer.log().contains(text)).count();
+        assert_eq!((said("up to date now"), said("cannot be migrated"), said("walked everything")), (1, 0, 1));
+    }
+}
