@@ -1,6 +1,6 @@
-//! The stores have one contract: whatever the one in memory answers, the one in PostgreSQL answers as well. [`suite`] and
-//! [`edges`] say it by example, [`property`] by comparing answers to anything; [`shared_database`] is about what only a
-//! database has.
+//! The stores have one contract: whatever the one in memory answers, the one in PostgreSQL answers as well. [`suite`]
+//! and [`edges`] say it by example, [`property`] by comparing answers to anything; [`shared_database`] is about what
+//! only a database has.
 
 /// Makes a test on every store there is of each of these functions of a store.
 macro_rules! on_each_store {

@@ -114,6 +114,8 @@ async fn an_api_does_not_undo_what_the_indexer_read_later() {
     // The indexer knows best, also where a clock went back.
     assert_eq!(apply(&indexer, [version(1)]).await, [Outcome::Updated]);
     assert_eq!(find(&api, item("k", "=", 1), &staff()).await, ["a"]);
+    assert_eq!(apply(&home.api("volume"), [measured("a", 5)]).await, [Outcome::Updated]);
+    assert_eq!(find(&indexer, item("size", "=", 5), &staff()).await, ["a"]);
     assert_eq!(apply(&api, [gone("a")]).await, [Outcome::Removed]);
     assert!(indexer.known(&Folder::root()).await.expect("what is known").is_empty());
 }

@@ -74,8 +74,8 @@ impl Database {
     /// # Errors
     /// Where `DATABASE_URL` is none.
     pub fn new(settings: &PostgresqlSettings, name: &str, connections: u32, limit: Duration) -> Result<Database> {
-        // Without `jit`, which compiles what is estimated to take long. Each search is another statement, and compiling one
-        // of many conditions takes longer than executing it: for 200 it was 20 s against 0.2.
+        // Without `jit`, which compiles what is estimated to take long. Each search is another statement, and compiling
+        // one of many conditions takes longer than executing it: for 200 it was 20 s against 0.2.
         let set = format!(
             "SET search_path TO \"{}\"; SET statement_timeout TO {}; SET idle_in_transaction_session_timeout TO {}; \
              SET tcp_keepalives_idle TO 10; SET tcp_keepalives_interval TO 5; SET tcp_keepalives_count TO 3; \

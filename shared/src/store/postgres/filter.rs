@@ -13,8 +13,8 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 const ANNOTATION: &str = "annotation";
 /// How many bytes of a value the index `leaf_value` has.
 const HEAD: usize = 64;
-/// How many conditions PostgreSQL may make joins of, so that it can begin with the rarest. The time that it takes to plan joins
-/// grows with the cube of their number: a hundred took seconds.
+/// How many conditions PostgreSQL may make joins of, so that it can begin with the rarest. The time that it takes to plan
+/// joins grows with the cube of their number: a hundred took seconds.
 const JOINED: usize = 6;
 
 /// The keys that occur, those of them that a query speaks of.
