@@ -192,6 +192,16 @@ impl Server {
         self.log.lock().expect("the log").clone()
     }
 
+    /// Waits until it has written this so many times. What it writes is read on a thread of its own, a moment later.
+    ///
+    /// # Panics
+    /// When it does not, or has written it more often.
+    pub fn wait_for_log(&self, text: &str, times: usize) {
+        let count = || self.log().matches(text).count();
+        crate::wait_for(&format!("{text:?} in the log"), || (count() >= times).then_some(()));
+        assert_eq!(count(), times, "{text:?} in the log");
+    }
+
     /// Its process number.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -112,7 +112,7 @@ fn a_reindex_asked_of_any_api_reaches_the_holder() {
         assert_eq!(status["indexing"]["progress"]["files_added"], 1);
         assert_eq!(status["metadata_store_status"]["number_of_dataproducts"], n - 6);
     }
-    assert_eq!(indexer.log().matches("reason=Asked").count(), 2);
+    indexer.wait_for_log("reason=Asked", 2);
     assert!(!standby.log().contains("walked everything"));
 
     // The writer is held up in the database, so that the walk does not end.
@@ -150,9 +150,9 @@ fn a_reindex_asked_of_nobody_waits_for_the_next_indexer() {
     });
     assert_eq!(site.database.value("SELECT count(*) FROM reindex_request"), 0);
     // The walk that the indexer began with was the one; it makes no second.
-    tests::wait_for("the walk", || indexer.log().contains("walked everything").then_some(()));
+    indexer.wait_for_log("walked everything", 1);
     reindex(&other);
-    assert_eq!(indexer.log().matches("walked everything").count(), 2);
+    indexer.wait_for_log("walked everything", 2);
 }
 
 #[test]

@@ -206,7 +206,7 @@ fn foreign_tables_of_our_names_are_kept() {
     assert_eq!(database.value("SELECT indexed_by FROM who"), "the old service");
     assert_eq!(database.value("SELECT annotation_text FROM annotation_before_0001"), "old");
     assert_eq!(database.value("SELECT count(*) FROM dpd_indexing_state"), 1);
-    assert!(indexer.log().contains("it is dpd_indexing_state_before_0001 now"), "{}", indexer.log());
+    indexer.wait_for_log("it is dpd_indexing_state_before_0001 now", 1);
     // Once is enough.
     indexer.stop();
     let _indexer = daemons.indexer();

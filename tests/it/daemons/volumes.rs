@@ -66,7 +66,7 @@ fn two_volumes_in_a_database_do_not_see_each_other() {
     assert_eq!(other_api.folders(), ["None", "eb"]);
     assert_eq!(other_api.status()["indexing"]["coordination_state"]["indexer_alive"], true);
     reindex(&other_api);
-    assert_eq!(other_indexer.log().matches("walked everything").count(), 2);
+    other_indexer.wait_for_log("walked everything", 2);
     assert_eq!(one_api.status()["metadata_store_status"]["number_of_dataproducts"], 1);
 }
 
@@ -150,8 +150,8 @@ fn a_volume_that_cannot_be_written_to_is_known_by_its_name() {
         assert_eq!(api.folders(), ["eb-0", "eb-1"]);
         let prefix = VolumePrefix::of_name("archive").to_string();
         assert_eq!(api.status()["indexing"]["coordination_state"]["volume_prefix"], prefix);
-        let log = indexer.log();
-        assert!(log.contains("WARN") && log.contains("its name archive has to do"), "{log}");
+        indexer.wait_for_log("WARN the volume cannot be given an identity", 1);
+        indexer.wait_for_log("its name archive has to do", 1);
         // Whoever may write there still does, and it shows.
         fs::set_permissions(site.volume.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
         site.volume.product("eb-2", "eb-a-20240101-2", "");
