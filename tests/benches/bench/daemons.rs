@@ -132,11 +132,11 @@ fn arrivals(volume: &Volume, api: &Server, report: &mut Report) {
     let mut random = Random(11);
     let time = |n: usize| {
         let block = format!("eb-shared-20260101-{n:05}");
-        volume.write("staging/metadata.tmp", metadata(n, &block, &mut random));
-        let target = volume.at(&format!("eb-bench-20200101-0000000/shared-{n}"));
-        fs::create_dir(&target).expect("a folder");
+        // A folder that moves to the storage path is told of also where the limit of watches is reached further down.
+        let staged = format!("staging.ms/{block}");
+        volume.write(&format!("{staged}/ska-data-product.yaml"), metadata(n, &block, &mut random));
         let begun = Instant::now();
-        fs::rename(volume.at("staging/metadata.tmp"), target.join("ska-data-product.yaml")).expect("renamed");
+        fs::rename(volume.at(&staged), volume.at(&block)).expect("renamed");
         let body = json!({"execution_block": block});
         while api.post("/dataproductmetadata", &body).status != 200 {}
         begun.elapsed()

@@ -84,12 +84,11 @@ fn arrivals(volume: &Volume, server: &Server, report: &mut Report) {
     let mut random = Random(7);
     let time = |n: usize| {
         let block = format!("eb-arrival-20260101-{n:05}");
-        volume.write("staging/metadata.tmp", metadata(n, &block, &mut random));
-        let folder = volume.at(&format!("eb-bench-2020{:02}{:02}-{:07}", 1, 1, 0));
-        let target = folder.join(format!("arrival-{n}"));
-        fs::create_dir(&target).expect("a folder");
+        // A folder that moves to the storage path is told of also where the limit of watches is reached further down.
+        let staged = format!("staging.ms/{block}");
+        volume.write(&format!("{staged}/ska-data-product.yaml"), metadata(n, &block, &mut random));
         let begun = Instant::now();
-        fs::rename(volume.at("staging/metadata.tmp"), target.join("ska-data-product.yaml")).expect("renamed");
+        fs::rename(volume.at(&staged), volume.at(&block)).expect("renamed");
         let body = json!({"execution_block": block});
         while server.post("/dataproductmetadata", &body).status != 200 {}
         begun.elapsed()
