@@ -1,17 +1,15 @@
 //! The indexer and the API on a PostgreSQL of their own, beside the standalone program and each other.
 
-use crate::generate::{Random, metadata};
-use crate::report::{FIND, Report, Times, latency, milliseconds, shell, walked};
+use crate::report::{FIND, Report, Times, milliseconds, shell, walked};
+use crate::requests;
 use rustix::process::Signal;
-use serde_json::{Value, json};
-use std::fs;
+use serde_json::Value;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use tests::postgres::{Database, Postgres};
 use tests::program::{Server, binary, with_bare_environment};
 use tests::volume::Volume;
 
-const ARRIVALS: usize = 200;
 const TAKEOVERS: usize = 20;
 /// The term of the takeovers, in seconds: a short one, so that twenty of them end soon.
 const TERM: f64 = 3.0;
@@ -23,8 +21,8 @@ pub(crate) fn measure(volume: &Volume, scale: usize, in_memory: f64, report: &mu
     let api = Server::with(daemon("dpd-api", volume, &database), false);
     let indexer = first_index(volume, &database, &api, scale, in_memory, report);
     let indexer = restart(volume, &database, &api, indexer, report);
-    searches(&api, report);
-    arrivals(volume, &api, report);
+    requests::pages(&api, &requests::FILTERS[..5], report);
+    requests::arrivals(volume, &api, "through another process", report);
     report.row(
         "memory of dpd-api after that, at its peak",
         &format!("{} MiB", api.memory("VmHWM") >> 20),
@@ -101,54 +99,6 @@ fn restart(volume: &Volume, database: &Database, api: &Server, indexer: Server, 
 
 fn rows_written(database: &Database) -> Value {
     database.value("SELECT (count(*), max(written_at), max(xmin::text::bigint))::text FROM data_product")
-}
-
-fn searches(api: &Server, report: &mut Report) {
-    let status = latency(|| drop(api.status())).median();
-    let item = |field: &str, operator: &str, value: &str| json!({"pageSize": 25, "filterModel": {"items": [{"field": field, "operator": operator, "value": value}]}});
-    for (what, body) in [
-        ("grid page, no filter", json!({"pageSize": 25})),
-        ("grid page, execution block contains, few match", item("execution_block", "contains", "-0000042")),
-        ("grid page, a fifth matches", item("config.processing_script", "equals", "vis-receive")),
-        ("grid page, numeric range", item("obscore.s_ra", ">", "180")),
-        (
-            "grid page, sorted by a key",
-            json!({"pageSize": 25, "sortModel": [{"field": "obscore.s_ra", "sort": "desc"}]}),
-        ),
-    ] {
-        let times = latency(|| drop(api.filter(&body)));
-        let (median, p95) = (times.median(), times.percentile(95));
-        report.row(
-            what,
-            &format!("median {}, p95 {}", milliseconds(median), milliseconds(p95)),
-            &format!("`/status`, {}", milliseconds(status)),
-            &format!("{:.1}×", median.as_secs_f64() / status.as_secs_f64()),
-        );
-    }
-}
-
-/// From the rename of a metadata file to the moment when the API has the product.
-fn arrivals(volume: &Volume, api: &Server, report: &mut Report) {
-    let mut random = Random(11);
-    let time = |n: usize| {
-        let block = format!("eb-shared-20260101-{n:05}");
-        // A folder that moves to the storage path is told of also where the limit of watches is reached further down.
-        let staged = format!("staging.ms/{block}");
-        volume.write(&format!("{staged}/ska-data-product.yaml"), metadata(n, &block, &mut random));
-        let begun = Instant::now();
-        fs::rename(volume.at(&staged), volume.at(&block)).expect("renamed");
-        let body = json!({"execution_block": block});
-        while api.post("/dataproductmetadata", &body).status != 200 {}
-        begun.elapsed()
-    };
-    let times = Times::of((0..ARRIVALS).map(time).collect());
-    let asking = latency(|| drop(api.post("/dataproductmetadata", &json!({"execution_block": "none"}))));
-    report.row(
-        &format!("rename to searchable through another process, {ARRIVALS} times"),
-        &format!("median {}, p99 {}", milliseconds(times.median()), milliseconds(times.percentile(99))),
-        &format!("one request, {}", milliseconds(asking.median())),
-        &format!("{:.1}×", times.median().as_secs_f64() / asking.median().as_secs_f64()),
-    );
 }
 
 /// How long nobody has the lease after its holder was killed, and after it was asked to end.

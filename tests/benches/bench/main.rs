@@ -6,6 +6,7 @@
 mod daemons;
 mod generate;
 mod report;
+mod requests;
 mod standalone;
 
 use report::Report;

@@ -1,7 +1,8 @@
 //! The standalone program, beside what a shell does with the same files.
 
-use crate::generate::{Random, metadata};
-use crate::report::{FIND, Report, Times, latency, milliseconds, shell, shell_output, walked};
+use crate::generate::Random;
+use crate::report::{FIND, Report, latency, milliseconds, shell, shell_output, walked};
+use crate::requests;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
@@ -9,14 +10,12 @@ use std::time::Instant;
 use tests::program::{Server, serve};
 use tests::volume::Volume;
 
-const ARRIVALS: usize = 200;
-
 /// Measures it. Answers how long its first index took, for others to be compared with.
 pub(crate) fn measure(volume: &Volume, scale: usize, report: &mut Report) -> f64 {
     let (server, seconds) = first_index(volume, scale, report);
     unchanged_walk(volume, &server, report);
     searches(&server, report);
-    arrivals(volume, &server, report);
+    requests::arrivals(volume, &server, "in the same process", report);
     downloads(volume, &server, report);
     seconds
 }
@@ -53,54 +52,12 @@ fn unchanged_walk(volume: &Volume, server: &Server, report: &mut Report) {
 }
 
 fn searches(server: &Server, report: &mut Report) {
-    let status = latency(|| drop(server.status())).median();
-    let item = |field: &str, operator: &str, value: &str| json!({"pageSize": 25, "filterModel": {"items": [{"field": field, "operator": operator, "value": value}]}});
-    for (what, body) in [
-        ("grid page, no filter", json!({"pageSize": 25})),
-        ("grid page, execution block contains, few match", item("execution_block", "contains", "-0000042")),
-        ("grid page, a fifth matches", item("config.processing_script", "equals", "vis-receive")),
-        ("grid page, numeric range", item("obscore.s_ra", ">", "180")),
-        (
-            "grid page, sorted by a key",
-            json!({"pageSize": 25, "sortModel": [{"field": "obscore.s_ra", "sort": "desc"}]}),
-        ),
-        (
-            "grid page, any field contains",
-            json!({"pageSize": 25, "filterModel": {"items": [], "quickFilterValues": ["observer_7"]}}),
-        ),
-    ] {
-        let times = latency(|| drop(server.filter(&body)));
-        let median = times.median();
-        let measured = format!("median {}, p95 {}", milliseconds(median), milliseconds(times.percentile(95)));
-        let ratio = median.as_secs_f64() / status.as_secs_f64();
-        report.row(what, &measured, &format!("`/status`, {}", milliseconds(status)), &format!("{ratio:.1}×"));
-    }
+    let status = requests::pages(server, &requests::FILTERS, report);
     let times = latency(|| assert!(!server.search(&["crc:00", "processing_script:vis"]).is_empty()));
     let measured = format!("median {}, p95 {}", milliseconds(times.median()), milliseconds(times.percentile(95)));
-    report.row("search by two pairs", &measured, &format!("`/status`, {}", milliseconds(status)), "");
-}
-
-fn arrivals(volume: &Volume, server: &Server, report: &mut Report) {
-    let mut random = Random(7);
-    let time = |n: usize| {
-        let block = format!("eb-arrival-20260101-{n:05}");
-        // A folder that moves to the storage path is told of also where the limit of watches is reached further down.
-        let staged = format!("staging.ms/{block}");
-        volume.write(&format!("{staged}/ska-data-product.yaml"), metadata(n, &block, &mut random));
-        let begun = Instant::now();
-        fs::rename(volume.at(&staged), volume.at(&block)).expect("renamed");
-        let body = json!({"execution_block": block});
-        while server.post("/dataproductmetadata", &body).status != 200 {}
-        begun.elapsed()
-    };
-    let times = Times::of((0..ARRIVALS).map(time).collect());
-    let asking = latency(|| drop(server.post("/dataproductmetadata", &json!({"execution_block": "none"}))));
-    report.row(
-        &format!("rename to searchable, {ARRIVALS} times"),
-        &format!("median {}, worst {}", milliseconds(times.median()), milliseconds(times.percentile(100))),
-        &format!("one request, {}", milliseconds(asking.median())),
-        &format!("{:.1}×", times.median().as_secs_f64() / asking.median().as_secs_f64()),
-    );
+    let ratio = times.median().as_secs_f64() / status.as_secs_f64();
+    let beside = format!("`/status`, {}", milliseconds(status));
+    report.row("search by two pairs", &measured, &beside, &format!("{ratio:.1}×"));
 }
 
 fn downloads(volume: &Volume, server: &Server, report: &mut Report) {
