@@ -3,14 +3,13 @@
 use api::Api;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use shared::config::{self, ApiSettings, IndexingSettings, Logging, PostgresqlSettings, Variables, VolumeSettings};
-use shared::process;
 use shared::store::postgres::{Database, PostgresStore};
-use shared::telemetry::{self, say};
+use shared::telemetry;
 use shared::volume::Volume;
+use shared::{process, server};
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::Arc;
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 /// Serve the index of a volume's data products from PostgreSQL over HTTP.
@@ -61,11 +60,7 @@ fn run() -> Result<(), String> {
         let store = Arc::new(PostgresStore::of_api(database, volume.clone()));
         let api = Api::new(store, volume, settings, indexing).map_err(|error| text(&error))?;
         let stop = process::stop().map_err(|error| text(&error))?;
-        let listener = TcpListener::bind(listen)
-            .await
-            .map_err(|error| format!("DPD_API_LISTEN: cannot listen on {listen}: {error}"))?;
-        let address = listener.local_addr().map_err(|error| text(&error))?;
-        say(&format!("listening on http://{address}"));
+        let listener = server::listen("DPD_API_LISTEN", listen).await?;
         api::server::serve(listener, api, stop).await;
         Ok(())
     });

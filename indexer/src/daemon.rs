@@ -28,8 +28,12 @@ use uuid::Uuid;
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long one piece of the index's writing or reading may take.
 const LIMIT: Duration = Duration::from_secs(60);
-/// A loop that did not turn for so long has stopped: each turn waits for at most one piece of work.
-const STOPPED: Duration = Duration::from_secs(180);
+/// How often the daemon's task shows that it turns, and after how long without that it has stopped. Whatever it waits for,
+/// a migration or a mount that hangs, it turns.
+const TURN: Duration = Duration::from_secs(2);
+const STOPPED: Duration = Duration::from_secs(30);
+/// How long the volume may take to answer before that is told.
+const ANSWER: Duration = Duration::from_secs(10);
 /// How long answers on the health port may take to end.
 const GRACE: Duration = Duration::from_millis(200);
 
@@ -70,10 +74,17 @@ impl Health {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a turn of the loop and what it came to.
+    /// Turns for ever, as a part of the task that it is to vouch for.
+    async fn turn(&self) {
+        loop {
+            self.now().turned = Instant::now();
+            tokio::time::sleep(TURN).await;
+        }
+    }
+
+    /// Notes what the daemon does.
     pub(crate) fn set(&self, state: State) {
         let mut now = self.now();
-        now.turned = Instant::now();
         if now.state != state {
             match &state {
                 State::Waiting(reason) => warn!("waiting: {reason}"),
@@ -84,7 +95,7 @@ impl Health {
         }
     }
 
-    /// Notes a turn that failed.
+    /// Notes that it cannot go on for now.
     pub(crate) fn wait(&self, why: &impl std::fmt::Display) {
         self.set(State::Waiting(why.to_string()));
     }
@@ -150,6 +161,7 @@ pub async fn run(
     tokio::select! {
         () = stop => {}
         () = daemon.index_for_ever(&held) => {}
+        () = daemon.health.turn() => {}
     }
     let lease = held.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(lease) = lease {
@@ -242,17 +254,21 @@ impl Daemon {
         }
     }
 
-    /// Asks the volume something, however long it takes to answer.
+    /// Asks the volume something, however long it takes to answer: asking again would only hang as well.
     async fn blocking<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Volume) -> io::Result<T> + Send + 'static,
     ) -> Result<T, String> {
-        let volume = self.volume.clone();
-        let answer = tokio::task::spawn_blocking(move || ask(&volume)).await;
-        answer
-            .map_err(io::Error::other)
-            .flatten()
-            .map_err(|error| format!("{} cannot be read: {error}", self.volume.path().display()))
+        let (volume, path) = (self.volume.clone(), self.volume.path().display());
+        let mut asking = tokio::task::spawn_blocking(move || ask(&volume));
+        let answer = match tokio::time::timeout(ANSWER, &mut asking).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.health.wait(&format!("{path} does not answer"));
+                asking.await
+            }
+        };
+        answer.map_err(io::Error::other).flatten().map_err(|error| format!("{path} cannot be read: {error}"))
     }
 }
 

@@ -9,12 +9,14 @@ use shared::clock;
 use shared::folder::Folder;
 use shared::store::{Change, Outcome, Store, StoreError};
 use shared::volume::{Identity, ReadError, Root, Stamp, Volume, is_gone};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tracing::{debug, error, warn};
+use uuid::Uuid;
 
 /// How often a file that does not read is tried again before it is listed as failing, and how long after the first
 /// failure. The pause doubles each time.
@@ -41,6 +43,24 @@ impl Item {
     }
 }
 
+/// Why a walk of everything was not begun, or not believed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("the storage path cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+    #[error("the storage path is empty, and not the folder where {0} products were: they stay until it is back")]
+    Vanished(usize),
+    #[error(
+        "the storage path holds no {file} any more, which said that it is volume {expected}: nothing is removed until \
+         it is back. Is the volume mounted? If it is, write '{expected}' into {file} there"
+    )]
+    Unnamed { file: String, expected: Uuid },
+    #[error(
+        "the storage path holds volume {found}, and not {expected}: nothing is removed until the right one is back"
+    )]
+    OtherVolume { found: Uuid, expected: Uuid },
+}
+
 /// What all workers share.
 pub(crate) struct Worker {
     pub(crate) volume: Arc<Volume>,
@@ -61,6 +81,31 @@ impl Worker {
             }
             self.queue.done(&folder);
         }
+    }
+
+    /// Checks that the storage path is what it was, or at least not what is left when a mount went away. `known` is how many
+    /// metadata files were known on it.
+    pub(crate) fn accept(&self, expected: Option<Uuid>, known: usize) -> Result<(), Refused> {
+        let root = self.volume.open()?;
+        let identity = root.identity()?;
+        if let Some(expected) = expected.filter(|expected| identity.id != Some(*expected)) {
+            return Err(match identity.id {
+                Some(found) => Refused::OtherVolume { found, expected },
+                None => Refused::Unnamed { file: self.volume.id_file().to_owned(), expected },
+            });
+        }
+        let empty = root.list(&Folder::root(), || ())?.empty;
+        let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        if *accepted != Some(identity) {
+            // Also where this process sees it for the first time, and finds products that another one left.
+            if empty && known > 0 {
+                return Err(Refused::Vanished(known));
+            }
+            // Its watches are on the folder that was there before.
+            self.watch.forget(&Folder::root());
+        }
+        *accepted = Some(identity);
+        Ok(())
     }
 
     fn take(&self, folder: &Folder, mut hint: Hint) {

@@ -13,7 +13,7 @@ mod reconcile;
 mod run;
 mod watch;
 
-use ingest::Worker;
+use ingest::{Refused, Worker};
 use measure::Measure;
 use queue::{Hint, Queue, Turn};
 use reconcile::Reconciliation;
@@ -25,8 +25,8 @@ use shared::status::{Indexing, LastRun, Progress, Step};
 use shared::store::{Known, Store, StoreError};
 use shared::volume::Volume;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
@@ -37,26 +37,10 @@ use watch::Watch;
 const IN_FLIGHT: usize = 4096;
 /// How often a walk's progress is published.
 const PROGRESS: Duration = Duration::from_millis(250);
+/// How long the storage path may take to be opened before that is told.
+const ANSWER: Duration = Duration::from_secs(10);
 /// How long to wait before everything is walked again because hints were lost or the volume could not be read.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// Why a walk of everything was not begun, or not believed.
-#[derive(Debug, thiserror::Error)]
-enum Refused {
-    #[error("the storage path cannot be read: {0}")]
-    Unreadable(#[from] io::Error),
-    #[error("the storage path is empty, and not the folder where {0} products were: they stay until it is back")]
-    Vanished(usize),
-    #[error(
-        "the storage path holds no {file} any more, which said that it is volume {expected}: nothing is removed until \
-         it is back. Is the volume mounted? If it is, write '{expected}' into {file} there"
-    )]
-    Unnamed { file: String, expected: Uuid },
-    #[error(
-        "the storage path holds volume {found}, and not {expected}: nothing is removed until the right one is back"
-    )]
-    OtherVolume { found: Uuid, expected: Uuid },
-}
 
 /// Why a walk of everything did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +76,7 @@ pub async fn run(volume: Arc<Volume>, store: Arc<dyn Store>, settings: IndexingS
     let (measure, measurer) = measure::measure(&volume, &changes);
     let watch = Arc::new(Watch::start(&volume, settings.watch, &queue, &measure, &settle));
     let worker = Arc::new(Worker {
-        volume: volume.clone(),
+        volume,
         queue: queue.clone(),
         watch: watch.clone(),
         changes,
@@ -110,7 +94,6 @@ pub async fn run(volume: Arc<Volume>, store: Arc<dyn Store>, settings: IndexingS
     }
     let _closing = Closing(queue.clone());
     let indexer = Indexer {
-        volume,
         identity,
         store: store.clone(),
         queue: queue.clone(),
@@ -168,7 +151,6 @@ async fn settle_runs(
 }
 
 struct Indexer {
-    volume: Arc<Volume>,
     identity: Option<Uuid>,
     store: Arc<dyn Store>,
     queue: Arc<Queue>,
@@ -230,9 +212,9 @@ impl Indexer {
             self.publish(indexing).await?;
         }
         let known = self.store.known(&Folder::root()).await?;
-        self.accept(known.len())?;
+        self.accept(known.len(), indexing).await?;
         indexing.volume_error = None;
-        if reason == Reason::Start {
+        if reason.is_awaited() {
             // Those that an earlier process did not come to.
             self.store.unmeasured().await?.into_iter().for_each(|folder| self.measure.product(folder));
         }
@@ -292,28 +274,21 @@ impl Indexer {
         }
     }
 
-    /// Checks that the storage path is what it was, or at least not what is left when a mount went away.
-    fn accept(&self, known: usize) -> Result<(), Refused> {
-        let root = self.volume.open()?;
-        let identity = root.identity()?;
-        if let Some(expected) = self.identity.filter(|_| identity.id != self.identity) {
-            return Err(match identity.id {
-                Some(found) => Refused::OtherVolume { found, expected },
-                None => Refused::Unnamed { file: self.volume.id_file().to_owned(), expected },
-            });
-        }
-        let empty = root.list(&Folder::root(), || ())?.empty;
-        let mut accepted = self.worker.accepted.lock().unwrap_or_else(PoisonError::into_inner);
-        if *accepted != Some(identity) {
-            // Also where this process sees it for the first time, and finds products that another one left.
-            if empty && known > 0 {
-                return Err(Refused::Vanished(known));
+    /// Has the storage path [accepted](Worker::accept). One that does not answer holds up nothing but the walk: the lease
+    /// must be renewed meanwhile.
+    async fn accept(&self, known: usize, indexing: &mut Indexing) -> Result<(), Refused> {
+        let (worker, expected) = (self.worker.clone(), self.identity);
+        let mut accepting = tokio::task::spawn_blocking(move || worker.accept(expected, known));
+        let accepted = match tokio::time::timeout(ANSWER, &mut accepting).await {
+            Ok(accepted) => accepted,
+            Err(_) => {
+                warn!("the storage path does not answer; the walk waits for it");
+                indexing.volume_error = Some("the storage path does not answer".to_owned());
+                self.publish_surely(indexing).await;
+                accepting.await
             }
-            // Its watches are on the folder that was there before.
-            self.watch.forget(&Folder::root());
-        }
-        *accepted = Some(identity);
-        Ok(())
+        };
+        accepted.map_err(io::Error::other)?
     }
 
     async fn publish(&self, indexing: &mut Indexing) -> Result<(), StoreError> {

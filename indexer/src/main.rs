@@ -2,15 +2,14 @@
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use shared::config::{self, IndexingSettings, Logging, PostgresqlSettings, Variables, VolumeSettings};
-use shared::process;
 use shared::store::postgres::{Database, schema};
 use shared::telemetry::{self, say};
 use shared::volume::Volume;
+use shared::{process, server};
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 /// How long a connection may be asked for by `migrate`.
@@ -69,11 +68,7 @@ fn run(command: Option<&Command>) -> Result<(), String> {
             process::allow_many_connections();
             runtime.block_on(async {
                 let stop = process::stop().map_err(|error| text(&error))?;
-                let listener = TcpListener::bind(listen)
-                    .await
-                    .map_err(|error| format!("DPD_INDEXER_LISTEN: cannot listen on {listen}: {error}"))?;
-                let address = listener.local_addr().map_err(|error| text(&error))?;
-                say(&format!("listening on http://{address}"));
+                let listener = server::listen("DPD_INDEXER_LISTEN", listen).await?;
                 let volume = Arc::new(Volume::new(&volume));
                 indexer::daemon::run(volume, indexing, postgresql, listener, stop).await.map_err(|error| text(&error))
             })

@@ -1,7 +1,7 @@
 //! Which volume it is: a UUID in a file at the storage path, so that an index and a volume find each other again whatever
 //! the path and the mount are.
 
-use crate::volume::Volume;
+use crate::volume::{Root, Volume};
 use sha2::{Digest, Sha256};
 use std::io::{self, ErrorKind, Read, Write};
 use uuid::Uuid;
@@ -44,13 +44,12 @@ impl std::fmt::Display for VolumePrefix {
 /// # Errors
 /// Those of the file system, and where the file holds anything but a UUID.
 pub fn read(volume: &Volume) -> io::Result<Option<Uuid>> {
-    read_in(volume, volume.open()?.dir())
+    read_in(&volume.open()?, volume.id_file())
 }
 
-pub(crate) fn read_in(volume: &Volume, dir: &cap_std::fs::Dir) -> io::Result<Option<Uuid>> {
-    let name = volume.id_file();
+pub(crate) fn read_in(root: &Root<'_>, name: &str) -> io::Result<Option<Uuid>> {
     let mut text = String::new();
-    match dir.open(name) {
+    match root.open_file(name) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
         Ok(file) => file.take(1024).read_to_string(&mut text)?,
@@ -129,5 +128,13 @@ mod tests {
         std::fs::write(folder.path().join(".dpd-volume-id"), "garbage").expect("a file");
         let error = read_or_create(&volume(folder.path())).expect_err("no UUID").to_string();
         assert!(error.contains(".dpd-volume-id") && error.contains("garbage"), "{error}");
+    }
+
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipe = folder.path().join(".dpd-volume-id");
+        assert!(std::process::Command::new("mkfifo").arg(pipe).status().expect("mkfifo").success());
+        assert!(read(&volume(folder.path())).is_err());
     }
 }

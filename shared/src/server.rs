@@ -3,6 +3,7 @@
 //! `warp`'s own server panics on a taken port, waits for slow heads for ever and ends when the last client does; so the
 //! loop is here, and what answers is any service.
 
+use crate::telemetry::say;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::HttpService;
@@ -10,6 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use std::error::Error;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +26,17 @@ const HEADERS: usize = 1000;
 const CONNECTIONS: usize = 4096;
 /// How long to wait when accepting fails, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Listens on the address that a variable of the environment gives, and says so on standard output.
+///
+/// # Errors
+/// A line for people, which names the variable.
+pub async fn listen(variable: &str, address: SocketAddr) -> Result<TcpListener, String> {
+    let bound = TcpListener::bind(address).await;
+    let listener = bound.map_err(|error| format!("{variable}: cannot listen on {address}: {error}"))?;
+    say(&format!("listening on http://{}", listener.local_addr().map_err(|error| error.to_string())?));
+    Ok(listener)
+}
 
 /// Serves connections until `stop`, then lets what is running end within the time that `grace` gives it. An answer counts
 /// as ended when its connection is: what was made last is still to be sent.

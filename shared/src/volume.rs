@@ -184,7 +184,7 @@ impl Root<'_> {
     /// Those of the file system. An identity that cannot be read is none.
     pub fn identity(&self) -> io::Result<Identity> {
         let metadata = self.dir.dir_metadata()?;
-        let id = identity::read_in(self.volume, &self.dir).ok().flatten();
+        let id = identity::read_in(self, &self.volume.id_file).ok().flatten();
         Ok(Identity { device: metadata.dev(), inode: metadata.ino(), id })
     }
 

@@ -50,7 +50,7 @@ use write::{Author, Writer};
 
 /// How often a waiting indexer looks whether a reindex is wanted, in case that it did not hear.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long reading or comparing the whole index may take.
+/// How long reading what is known of a whole volume may take.
 const WHOLE: Duration = Duration::from_secs(600);
 
 /// A [`Store`] in PostgreSQL.
@@ -258,8 +258,11 @@ impl Store for PostgresStore {
         };
         let work = async {
             let (mut session, prefix) = self.open().await?;
-            let known = read::known(&mut session, prefix, scope, generation).await;
-            session.settle(known)
+            let mut transaction = session.begin().await?;
+            allow(&mut transaction, WHOLE).await?;
+            let known = read::known(&mut transaction, prefix, scope, generation).await?;
+            transaction.commit().await?;
+            session.settle(Ok(known))
         };
         self.database.bounded_by(WHOLE, work).await
     }
@@ -267,8 +270,11 @@ impl Store for PostgresStore {
     async fn unmeasured(&self) -> Result<Vec<Folder>> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
-            let folders = read::unmeasured(&mut session, prefix).await;
-            session.settle(folders)
+            let mut transaction = session.begin().await?;
+            allow(&mut transaction, WHOLE).await?;
+            let folders = read::unmeasured(&mut transaction, prefix).await?;
+            transaction.commit().await?;
+            session.settle(Ok(folders))
         };
         self.database.bounded_by(WHOLE, work).await
     }
@@ -321,6 +327,15 @@ impl Store for PostgresStore {
     fn annotations(&self) -> Option<&dyn Annotations> {
         Some(self)
     }
+}
+
+/// Lets each statement of a transaction take longer than others.
+async fn allow(connection: &mut PgConnection, limit: Duration) -> Result<()> {
+    sqlx::query("SELECT set_config('statement_timeout', $1, true)")
+        .bind(limit.as_millis().to_string())
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Writes how indexing stands; false where the lease is somebody else's.
