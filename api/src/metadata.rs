@@ -5,6 +5,7 @@ use crate::error::{ApiError, Result};
 use crate::reply::{self, Response};
 use crate::request::{Request, Wanted, wanted};
 use serde_json::Value;
+use shared::row;
 use shared::store::Lookup;
 use std::sync::Arc;
 
@@ -22,5 +23,5 @@ pub(crate) async fn metadata(api: Arc<Api>, request: Request) -> Result<Response
             api.store.products_of(&id, &viewer).await?.into_iter().next().ok_or_else(unknown)?
         }
     };
-    Ok(reply::json(&Value::Object(hit.product.metadata.clone())))
+    Ok(reply::json(&Value::Object(row::metadata(&hit.product))))
 }

@@ -6,6 +6,8 @@ use crate::request::Request;
 use crate::{Api, version};
 use serde_json::{Value, json};
 use shared::access::Viewer;
+use shared::dlm;
+use shared::flow;
 use shared::status::{Coordination, Progress, duration_text, time_text};
 use shared::store::{Kind, Summary};
 use std::sync::Arc;
@@ -32,14 +34,13 @@ pub(crate) async fn ready(api: Arc<Api>, _: Request) -> Result<Response> {
 
 /// `GET /status`
 pub(crate) async fn status(api: Arc<Api>, request: Request) -> Result<Response> {
-    let name = &api.volume.origin().name;
     let summary = summary(&api, &request.viewer).await;
     let known = summary.as_ref().ok();
     Ok(reply::json(&json!({
         "api_running": true,
         "api_version": version(&api.settings),
         "startup_time": time_text(api.started),
-        "available_data_stores": [name],
+        "available_data_stores": stores(&api),
         "indexing": indexing(known),
         "pv_interface_status": volume(&api, &summary),
         "metadata_store_status": store(&api, &summary),
@@ -47,12 +48,16 @@ pub(crate) async fn status(api: Arc<Api>, request: Request) -> Result<Response> 
             Kind::Memory => "In memory search store",
             Kind::Postgresql => "PostgreSQL Search Store",
         }},
-        "sdp_config_db": {
-            "connected": false,
-            "watcher_connected": false,
-            "description": "SDP Configuration Database (etcd) for data product flow information",
-        },
+        "sdp_config_db": sdp(&api, &summary),
     })))
+}
+
+/// The stores that rows may be of, as they name them.
+fn stores(api: &Api) -> Vec<&str> {
+    let indexing = &api.indexing;
+    let dlm = indexing.dlm.as_ref().filter(|_| api.store.kind() == Kind::Postgresql);
+    let stores = [dlm.map(|_| dlm::STORE), indexing.sdp.as_ref().map(|_| flow::STORE)];
+    stores.into_iter().flatten().chain([api.volume.origin().name.as_str()]).collect()
 }
 
 /// What the store says of itself, or why it does not.
@@ -74,19 +79,74 @@ fn store(api: &Api, summary: &std::result::Result<Summary, String>) -> Value {
         "db_status": {"configured": configured, "running": configured && summary.is_ok()},
         "last_metadata_update_time": known.map(|summary| time_text(summary.updated)),
         "number_of_dataproducts": known.map_or(0, |summary| summary.products),
-        "dlm_interface_enabled": false,
-        "dlm_interface_status": {
-            "number_of_items": 0,
-            "dlm_data_item_accessible": false,
-            "dlm_tables_accessible": false,
-            "dlm_tables_error": null,
-        },
+        "dlm_interface_enabled": api.indexing.dlm.is_some() && configured,
+        "dlm_interface_status": dlm(api, summary),
     });
     if let Err(why) = summary {
         status["running"] = false.into();
         status["error"] = why.as_str().into();
     }
     status
+}
+
+/// Why what an indexer follows is not followed at the moment, for all that this process knows.
+fn unfollowed(summary: &std::result::Result<Summary, String>) -> Option<String> {
+    match summary {
+        Err(why) => Some(format!("not known, for the indexer tells it through the database: {why}")),
+        Ok(summary) if summary.coordination.as_ref().is_some_and(|state| !state.indexer_alive) => {
+            Some("no indexer is running, which would follow it".to_owned())
+        }
+        Ok(_) => None,
+    }
+}
+
+fn sdp(api: &Api, summary: &std::result::Result<Summary, String>) -> Value {
+    let known = summary.as_ref().ok().and_then(|summary| summary.sdp.clone());
+    let error = api.indexing.sdp.as_ref().and_then(|_| match (unfollowed(summary), &known) {
+        (Some(why), _) => Some(why),
+        (None, Some(known)) => known.error.clone(),
+        (None, None) => Some("the indexer does not follow it: is SDP_CONFIG_HOST set there?".to_owned()),
+    });
+    let (is_followed, known) = (unfollowed(summary).is_none(), known.unwrap_or_default());
+    let state = summary.as_ref().ok().and_then(|summary| summary.coordination.as_ref());
+    let last_heard = state.filter(|_| !is_followed).and_then(|state| state.last_heartbeat);
+    json!({
+        "connected": known.connected && is_followed,
+        "watcher_connected": known.watcher_connected && is_followed,
+        "description": "SDP Configuration Database (etcd) for data product flow information",
+        "disconnected_since": known.disconnected_since.or(last_heard).map(time_text),
+        "error": error,
+        "flows": known.flows,
+        "entries_passed_over": known.passed_over,
+        "first_entry_passed_over": known.first_passed_over,
+        "read_at": known.read_at.map(time_text),
+    })
+}
+
+fn dlm(api: &Api, summary: &std::result::Result<Summary, String>) -> Value {
+    let known = summary.as_ref().ok().and_then(|summary| summary.dlm.clone());
+    let error = api.indexing.dlm.as_ref().and_then(|_| match (unfollowed(summary), &known) {
+        (Some(why), _) => Some(why),
+        (None, Some(known)) => known.error.clone(),
+        (None, None) => Some(match api.store.kind() {
+            Kind::Memory => "it needs PostgreSQL, which this program does not use".to_owned(),
+            Kind::Postgresql => {
+                "the indexer does not follow it: is SKA_DATAPRODUCT_DLM_INTERFACE_ENABLED set there?".to_owned()
+            }
+        }),
+    });
+    let known = known.unwrap_or_default();
+    let accessible = known.accessible && unfollowed(summary).is_none();
+    json!({
+        "number_of_items": known.items,
+        "dlm_data_item_accessible": accessible,
+        "dlm_tables_accessible": accessible,
+        "dlm_tables_error": error,
+        "number_of_dataproducts": known.products,
+        "items_passed_over": known.passed_over,
+        "first_item_passed_over": known.first_passed_over,
+        "read_at": known.read_at.map(time_text),
+    })
 }
 
 fn indexing(summary: Option<&Summary>) -> Value {

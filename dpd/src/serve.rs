@@ -44,6 +44,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), String> {
     if postgresql.is_some() {
         warn!("a PostgreSQL is configured, but `dpd serve` keeps its index in memory and does not use it");
     }
+    if settings.indexing.dlm.is_some() {
+        warn!("data items of the Data Lifecycle Manager are shown by dpd-indexer and dpd-api only, not by `dpd serve`");
+    }
     process::allow_many_connections();
     let runtime = tokio::runtime::Runtime::new().map_err(|error| text(&error))?;
     let result = runtime.block_on(serve(volume, settings, &arguments.listen, &bar));

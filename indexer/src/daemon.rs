@@ -198,9 +198,15 @@ impl Daemon {
             let lease = Arc::new(lease::acquire(&candidate, &ear, &self.health).await);
             self.health.set(State::Holding { epoch: lease.epoch() });
             *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease.clone());
-            let store = PostgresStore::of_indexer(self.database.clone(), lease.clone(), ear.clone());
+            let store = Arc::new(PostgresStore::of_indexer(self.database.clone(), lease.clone(), ear.clone()));
+            let both = async {
+                tokio::join!(
+                    crate::run(self.volume.clone(), store.clone(), self.indexing.clone(), identity),
+                    crate::dlm::follow(store.clone(), self.indexing.dlm.clone()),
+                );
+            };
             tokio::select! {
-                () = crate::run(self.volume.clone(), Arc::new(store), self.indexing.clone(), identity) => {}
+                () = both => {}
                 () = lease::keep(&lease, &self.health) => {}
             }
             held.lock().unwrap_or_else(PoisonError::into_inner).take();

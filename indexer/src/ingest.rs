@@ -2,12 +2,13 @@
 //! store in batches.
 
 use crate::measure::Measure;
-use crate::queue::{Hint, Queue, Turn};
-use crate::run::{Kind, Ticket};
+use crate::queue::{Hint, Queue, Subject, Turn};
+use crate::run::{Kind, Settle, Ticket};
+use crate::sdp::Mirror;
 use crate::watch::Watch;
 use shared::clock;
-use shared::folder::Folder;
-use shared::store::{Change, Outcome, Store, StoreError};
+use shared::folder::{Folder, MAX_BYTES};
+use shared::store::{Change, Item as DataItem, Outcome, Store, StoreError};
 use shared::volume::{Identity, ReadError, Root, Stamp, Volume, is_gone};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,8 +25,6 @@ const RETRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// A file that was written longer ago than this is not being written: trying again soon would not help.
 const SETTLED: Duration = Duration::from_secs(60);
-/// Longer paths than this, in bytes below the storage path, are no store's to hold: PostgreSQL's indexes end at 2,700.
-const MAX_PATH: usize = 2000;
 /// How long the writer waits for a store that cannot at the moment.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -67,6 +66,9 @@ pub(crate) struct Worker {
     pub(crate) queue: Arc<Queue>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) changes: mpsc::Sender<Item>,
+    pub(crate) settle: Settle,
+    /// The flows as the configuration database has them.
+    pub(crate) flows: Arc<Mirror>,
     /// Which folder the storage path was when it was last walked. Under another one nothing is removed.
     pub(crate) accepted: Mutex<Option<Identity>>,
 }
@@ -74,12 +76,16 @@ pub(crate) struct Worker {
 impl Worker {
     /// Works until the queue is closed.
     pub(crate) fn run(&self) {
-        while let Some((folder, hint)) = self.queue.pop() {
-            // A defect met in one folder must not end the work on all others.
-            if catch_unwind(AssertUnwindSafe(|| self.take(&folder, hint))).is_err() {
-                error!(%folder, "looking at this folder failed badly; it is passed over");
+        while let Some((subject, hint)) = self.queue.pop() {
+            let work = || match &subject {
+                Subject::Folder(folder) => self.take(folder, hint),
+                Subject::Flow(id) => self.flow(id, hint.attempt),
+            };
+            // A defect met in one place must not end the work on all others.
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                error!(%subject, "looking at this failed badly; it is passed over");
             }
-            self.queue.done(&folder);
+            self.queue.done(&subject);
         }
     }
 
@@ -156,9 +162,9 @@ impl Worker {
             }
         }
         let (names, too_long): (Vec<&String>, Vec<&String>) =
-            listing.folders.iter().partition(|name| folder.as_str().len() + name.len() < MAX_PATH);
+            listing.folders.iter().partition(|name| folder.as_str().len() + name.len() < MAX_BYTES);
         if !too_long.is_empty() {
-            warn!(%folder, "{} folders whose paths are longer than {MAX_PATH} bytes are passed over", too_long.len());
+            warn!(%folder, "{} folders whose paths are longer than {MAX_BYTES} bytes are passed over", too_long.len());
         }
         let urgent = hint.tickets.iter().any(|ticket| ticket.run().kind == Kind::Subtree);
         let turn = if urgent { Turn::Due(Instant::now()) } else { Turn::Walk };
@@ -196,7 +202,7 @@ impl Worker {
         self.send(Change::Gone(folder.clone()), tickets);
     }
 
-    fn send(&self, change: Change, tickets: Vec<Ticket>) {
+    pub(crate) fn send(&self, change: Change, tickets: Vec<Ticket>) {
         // Fails only when the writer is gone, which is when everything ends.
         let _ = self.changes.blocking_send(Item { change, tickets });
     }
@@ -233,7 +239,7 @@ pub(crate) async fn write(store: Arc<dyn Store>, mut changes: mpsc::Receiver<Ite
 }
 
 /// Hands changes to the store until it has taken them.
-async fn apply(store: &dyn Store, changes: &[Change]) -> Vec<Outcome> {
+pub(crate) async fn apply(store: &dyn Store, changes: &[Change]) -> Vec<Outcome> {
     let mut told = String::new();
     loop {
         match store.apply(changes).await {
@@ -260,7 +266,7 @@ async fn apply_what_fits(store: &dyn Store, changes: &[Change], reason: String) 
         outcomes.extend(Box::pin(apply(store, back)).await);
         return outcomes;
     };
-    error!(folder = ?change.folder(), "the store refuses this change: {reason}");
+    error!(subject = ?change.subject(), "the store refuses this change: {reason}");
     if let Change::Found(found) = change
         && let Some(folder) = &found.product.folder
     {
@@ -268,6 +274,12 @@ async fn apply_what_fits(store: &dyn Store, changes: &[Change], reason: String) 
         let error = format!("the store refuses it: {reason}");
         let failing = Change::Failing { folder: folder.clone(), path, error, stamp: Some(found.stamp) };
         return Box::pin(apply(store, &[failing])).await;
+    }
+    if let Change::Item(item) = change
+        && item.product.is_ok()
+    {
+        let none = DataItem { product: Err(format!("the store refuses it: {reason}")), ..item.clone() };
+        return Box::pin(apply(store, &[Change::Item(none)])).await;
     }
     vec![Outcome::Unchanged]
 }

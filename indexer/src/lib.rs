@@ -1,16 +1,19 @@
 //! The indexer: keeps a store in step with a volume.
 //!
 //! Hints that something may have changed come from events ([`watch`]) and from walks ([`mod@run`]) into one [`queue`]; workers
-//! look for themselves and hand what they find to one writer ([`ingest`]). Events make it fast, walks make it right: one
+//! look for themselves and hand what they find to one writer ([`ingest`]). Flows of the SDP configuration database come
+//! through the same queue ([`sdp`]). Events make it fast, walks make it right: one
 //! of everything at start, when asked for, when events were lost, and at an interval.
 
 pub mod daemon;
+mod dlm;
 mod ingest;
 mod lease;
 mod measure;
 mod queue;
 mod reconcile;
 mod run;
+mod sdp;
 mod watch;
 
 use ingest::{Refused, Worker};
@@ -75,11 +78,14 @@ pub async fn run(volume: Arc<Volume>, store: Arc<dyn Store>, settings: IndexingS
     let queue = Arc::new(Queue::default());
     let (measure, measurer) = measure::measure(&volume, &changes);
     let watch = Arc::new(Watch::start(&volume, settings.watch, &queue, &measure, &settle));
+    let flows = Arc::new(sdp::Mirror::new(volume.origin().clone()));
     let worker = Arc::new(Worker {
         volume,
         queue: queue.clone(),
         watch: watch.clone(),
         changes,
+        settle: settle.clone(),
+        flows: flows.clone(),
         accepted: std::sync::Mutex::default(),
     });
     let workers: io::Result<Vec<_>> = (0..settings.workers)
@@ -93,6 +99,7 @@ pub async fn run(volume: Arc<Volume>, store: Arc<dyn Store>, settings: IndexingS
         warn!("fewer threads than configured: {error}");
     }
     let _closing = Closing(queue.clone());
+    let sdp = sdp::Follower::new(settings.sdp.clone(), settings.reconcile, flows, queue.clone(), store.clone());
     let indexer = Indexer {
         identity,
         store: store.clone(),
@@ -107,6 +114,7 @@ pub async fn run(volume: Arc<Volume>, store: Arc<dyn Store>, settings: IndexingS
         ingest::write(store.clone(), to_write, indexer.settings.batch, measure),
         settle_runs(store, settled, queue, indexer.settle.clone()),
         indexer.walk_for_ever(),
+        sdp.follow(),
     );
 }
 

@@ -1,10 +1,12 @@
-//! The queue of hints: folders in which something may have changed, wherever that was heard.
+//! The queue of hints: folders and flows in which something may have changed, wherever that was heard.
 //!
-//! Hints of one folder become one, and one folder is worked on by one worker at a time, so that what is read last is
+//! Hints of one subject become one, and one subject is worked on by one worker at a time, so that what is read last is
 //! also written last. Hints of events come before those of walks. Putting one in never blocks. When more wait than
-//! [`CAPACITY`], an event's hint is dropped and the queue says so: a walk of everything takes its place.
+//! [`CAPACITY`], an event's hint of a folder is dropped and the queue says so: a walk of everything takes its place.
+//! Those of flows are kept: there are no more of them than flows.
 
 use crate::run::Ticket;
+use shared::flow::FlowId;
 use shared::folder::Folder;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,14 +16,42 @@ use tokio::sync::Notify;
 /// How many events' hints may wait.
 const CAPACITY: usize = 100_000;
 
-/// What to do about a folder.
+/// What a hint is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Subject {
+    Folder(Folder),
+    Flow(FlowId),
+}
+
+impl From<Folder> for Subject {
+    fn from(folder: Folder) -> Subject {
+        Subject::Folder(folder)
+    }
+}
+
+impl From<FlowId> for Subject {
+    fn from(id: FlowId) -> Subject {
+        Subject::Flow(id)
+    }
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Subject::Folder(folder) => folder.fmt(f),
+            Subject::Flow(id) => id.fmt(f),
+        }
+    }
+}
+
+/// What to do about a folder. A flow is compared with what is known of it in any case.
 #[derive(Debug, Default)]
 pub(crate) struct Hint {
     /// List it, and all folders below it.
     pub(crate) list: bool,
     /// Read its metadata file, whatever its version is.
     pub(crate) read: bool,
-    /// How often reading it failed in a row.
+    /// How often reading it failed in a row, or how often a flow's folder was looked at.
     pub(crate) attempt: u32,
     /// The walks that this is part of.
     pub(crate) tickets: Vec<Ticket>,
@@ -72,10 +102,10 @@ struct Waiting {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: HashMap<Folder, Waiting>,
-    due: BTreeMap<Place, Folder>,
-    walk: Vec<Folder>,
-    busy: HashSet<Folder>,
+    waiting: HashMap<Subject, Waiting>,
+    due: BTreeMap<Place, Subject>,
+    walk: Vec<Subject>,
+    busy: HashSet<Subject>,
     count: u64,
     closed: bool,
 }
@@ -94,21 +124,23 @@ impl Queue {
     }
 
     /// Puts a hint in.
-    pub(crate) fn push(&self, folder: Folder, hint: Hint, turn: Turn) {
+    pub(crate) fn push(&self, subject: impl Into<Subject>, hint: Hint, turn: Turn) {
+        let subject = subject.into();
         let mut state = self.lock();
-        if state.due.len() >= CAPACITY && hint.tickets.is_empty() && !state.waiting.contains_key(&folder) {
+        let full = state.due.len() >= CAPACITY && matches!(subject, Subject::Folder(_));
+        if full && hint.tickets.is_empty() && !state.waiting.contains_key(&subject) {
             self.overflow.notify_one();
             return;
         }
-        state.push(folder, hint, turn);
+        state.push(subject, hint, turn);
         drop(state);
         self.ready.notify_one();
     }
 
     /// Puts many hints in.
-    pub(crate) fn extend(&self, hints: impl Iterator<Item = (Folder, Hint)>, turn: Turn) {
+    pub(crate) fn extend(&self, hints: impl Iterator<Item = (impl Into<Subject>, Hint)>, turn: Turn) {
         let mut state = self.lock();
-        hints.for_each(|(folder, hint)| state.push(folder, hint, turn));
+        hints.for_each(|(subject, hint)| state.push(subject.into(), hint, turn));
         drop(state);
         self.ready.notify_all();
     }
@@ -123,17 +155,17 @@ impl Queue {
         self.overflow.notified().await;
     }
 
-    /// Waits for a hint, and keeps its folder from other workers until [`done`](Queue::done). `None` once closed.
-    pub(crate) fn pop(&self) -> Option<(Folder, Hint)> {
+    /// Waits for a hint, and keeps its subject from other workers until [`done`](Queue::done). `None` once closed.
+    pub(crate) fn pop(&self) -> Option<(Subject, Hint)> {
         let mut state = self.lock();
         loop {
             if state.closed {
                 return None;
             }
             let now = Instant::now();
-            if let Some((folder, hint)) = state.take(now) {
-                state.busy.insert(folder.clone());
-                return Some((folder, hint));
+            if let Some((subject, hint)) = state.take(now) {
+                state.busy.insert(subject.clone());
+                return Some((subject, hint));
             }
             state = match state.due.first_key_value() {
                 None => self.ready.wait(state).unwrap_or_else(PoisonError::into_inner),
@@ -145,13 +177,13 @@ impl Queue {
         }
     }
 
-    /// Ends the work on a folder.
-    pub(crate) fn done(&self, folder: &Folder) {
+    /// Ends the work on a subject.
+    pub(crate) fn done(&self, subject: &Subject) {
         let mut state = self.lock();
-        state.busy.remove(folder);
+        state.busy.remove(subject);
         // A hint that came meanwhile takes its place now.
-        if let Some(waiting) = state.waiting.remove(folder) {
-            state.push(folder.clone(), waiting.hint, waiting.turn);
+        if let Some(waiting) = state.waiting.remove(subject) {
+            state.push(subject.clone(), waiting.hint, waiting.turn);
             drop(state);
             self.ready.notify_one();
         }
@@ -165,8 +197,8 @@ impl Queue {
 }
 
 impl State {
-    fn push(&mut self, folder: Folder, hint: Hint, turn: Turn) {
-        let (hint, turn) = match self.waiting.remove(&folder) {
+    fn push(&mut self, subject: Subject, hint: Hint, turn: Turn) {
+        let (hint, turn) = match self.waiting.remove(&subject) {
             None => (hint, turn),
             Some(mut waiting) => {
                 if let Some(place) = waiting.place {
@@ -177,31 +209,32 @@ impl State {
             }
         };
         let mut place = None;
-        if !self.busy.contains(&folder) {
+        if !self.busy.contains(&subject) {
             match turn {
-                Turn::Walk => self.walk.push(folder.clone()),
+                Turn::Walk => self.walk.push(subject.clone()),
                 Turn::Due(at) => {
                     self.count += 1;
-                    self.due.insert((at, self.count), folder.clone());
+                    self.due.insert((at, self.count), subject.clone());
                     place = Some((at, self.count));
                 }
             }
         }
-        self.waiting.insert(folder, Waiting { hint, turn, place });
+        self.waiting.insert(subject, Waiting { hint, turn, place });
     }
 
-    fn take(&mut self, now: Instant) -> Option<(Folder, Hint)> {
+    fn take(&mut self, now: Instant) -> Option<(Subject, Hint)> {
         if self.due.first_key_value().is_some_and(|((due, _), _)| *due <= now) {
-            let (_, folder) = self.due.pop_first()?;
-            return self.waiting.remove(&folder).map(|waiting| (folder, waiting.hint));
+            let (_, subject) = self.due.pop_first()?;
+            return self.waiting.remove(&subject).map(|waiting| (subject, waiting.hint));
         }
-        while let Some(folder) = self.walk.pop() {
+        while let Some(subject) = self.walk.pop() {
             // Left over where the hint moved to another place.
-            if self.waiting.get(&folder).is_none_or(|waiting| waiting.turn != Turn::Walk) || self.busy.contains(&folder)
+            if self.waiting.get(&subject).is_none_or(|waiting| waiting.turn != Turn::Walk)
+                || self.busy.contains(&subject)
             {
                 continue;
             }
-            return self.waiting.remove(&folder).map(|waiting| (folder, waiting.hint));
+            return self.waiting.remove(&subject).map(|waiting| (subject, waiting.hint));
         }
         None
     }
@@ -256,7 +289,7 @@ mod tests {
         let (_, hint) = queue.pop().expect("a hint");
         assert!(hint.list && hint.read);
         assert_eq!(hint.attempt, 0);
-        queue.done(&folder("a"));
+        queue.done(&folder("a").into());
         queue.push(folder("z"), Hint::read(), Turn::Walk);
         assert_eq!(names(&queue, 1), ["z"]);
     }
@@ -269,7 +302,7 @@ mod tests {
         queue.push(folder("a"), Hint::read(), now());
         queue.push(folder("b"), Hint::read(), now());
         assert_eq!(names(&queue, 1), ["b"]);
-        queue.done(&folder("a"));
+        queue.done(&folder("a").into());
         assert_eq!(names(&queue, 1), ["a"]);
     }
 
@@ -282,6 +315,16 @@ mod tests {
         });
         queue.close();
         assert!(worker.join().expect("a worker"));
+    }
+
+    #[test]
+    fn a_full_queue_keeps_flows() {
+        let queue = Queue::default();
+        for n in 0..CAPACITY {
+            queue.push(folder(&n.to_string()), Hint::read(), now());
+        }
+        queue.push(FlowId::stored("pb-a-20250101-0:data-product:x".to_owned()), Hint::default(), now());
+        assert_eq!(queue.lock().waiting.len(), CAPACITY + 1);
     }
 
     #[test]

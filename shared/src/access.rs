@@ -1,6 +1,6 @@
 //! Who may see a product: the access group in its metadata against the groups of who asks.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 /// What a product's metadata says about who may see it.
@@ -15,7 +15,7 @@ pub enum Access {
 
 impl Access {
     /// Reads `context.access_group`: only the nested key counts, never a key with a dot in its name.
-    pub fn of(metadata: &Value) -> Access {
+    pub fn of(metadata: &Map<String, Value>) -> Access {
         match metadata.get("context").and_then(|context| context.get("access_group")) {
             None | Some(Value::Null) => Access::Public,
             Some(Value::String(group)) => Access::Groups(BTreeSet::from([group.clone()])),
@@ -80,7 +80,7 @@ mod tests {
             (json!({"context": {"access_group": ""}}), false, false),
             (json!({"context.access_group": "a"}), true, true),
         ] {
-            let access = Access::of(&metadata);
+            let access = Access::of(metadata.as_object().expect("a map"));
             assert_eq!(Viewer::anonymous().may_see(&access), anonymous, "{metadata}");
             assert_eq!(member.may_see(&access), of_a, "{metadata}");
         }

@@ -4,8 +4,10 @@
 //! variable, the value and what was expected.
 
 mod postgresql;
+mod sources;
 
 pub use postgresql::{PostgresqlSettings, Secret, Server};
+pub use sources::{DlmSettings, SdpSettings};
 
 use crate::product::Origin;
 use crate::uid;
@@ -79,6 +81,33 @@ pub const VARIABLES: &[Variable] = &[
     variable("DPD_POSTGRESQL_CONNECTIONS", "10", "most connections of one process to PostgreSQL"),
     variable("DPD_POSTGRESQL_TIMEOUT_SECONDS", "10", "how long PostgreSQL may take for what a request needs"),
     variable("SKA_DATAPRODUCT_API_POSTGRESQL_QUERY_SIZE_LIMIT", "10000", "most rows that one search returns"),
+    variable(
+        "SDP_CONFIG_HOST",
+        "",
+        "the host of the SDP configuration database (etcd), whose flows are shown; it is not followed where empty",
+    ),
+    variable("SDP_CONFIG_PORT", "2379", "its port"),
+    variable("SDP_CONFIG_PROTOCOL", "http", "http or https"),
+    variable(
+        "SDP_CONFIG_CERT",
+        "",
+        "a PEM file with the certificates of authorities that are trusted for it; the system's where empty",
+    ),
+    variable("SDP_CONFIG_USERNAME", "", "its user, where it asks for one"),
+    variable("SDP_CONFIG_PASSWORD", "", "that user's password"),
+    variable("SDP_CONFIG_PATH", "", "what all keys in it begin with"),
+    variable(
+        "SKA_DATAPRODUCT_API_SDP_WATCHER_RECONNECT_DELAY_SECONDS",
+        "10",
+        "the longest pause between attempts to connect to it",
+    ),
+    variable(
+        "SKA_DATAPRODUCT_DLM_INTERFACE_ENABLED",
+        "false",
+        "whether data items of the Data Lifecycle Manager, in the same PostgreSQL, are shown",
+    ),
+    variable("SKA_DATAPRODUCT_API_POSTGRESQL_DLM_SCHEMA", "dlm", "the schema of their table"),
+    variable("SKA_DATAPRODUCT_API_POSTGRESQL_DLM_METADATA_TABLE_NAME", "data_item", "the name of their table"),
     variable("REACT_APP_SKA_DATAPRODUCT_DASHBOARD_URL", "http://localhost", "the dashboard's origin, for CORS"),
     variable("REACT_APP_SKA_DATAPRODUCT_DASHBOARD_PORT", "8100", "the dashboard's port, for CORS"),
     variable(
@@ -191,6 +220,10 @@ pub struct IndexingSettings {
     pub reconcile: Duration,
     /// How long a silent indexer keeps its lease.
     pub term: Duration,
+    /// The SDP configuration database, where it is followed.
+    pub sdp: Option<SdpSettings>,
+    /// The table of the Data Lifecycle Manager, where it is followed.
+    pub dlm: Option<DlmSettings>,
 }
 
 /// How the API answers.
@@ -278,6 +311,8 @@ impl IndexingSettings {
                 "auto" => Some(WatchMode::Auto),
                 _ => None,
             })?,
+            sdp: SdpSettings::read(variables)?,
+            dlm: DlmSettings::read(variables)?,
         })
     }
 }

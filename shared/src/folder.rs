@@ -10,6 +10,9 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
 pub struct Folder(String);
 
+/// The longest folder that is dealt with, in bytes below the storage path: PostgreSQL's indexes end at 2,700.
+pub const MAX_BYTES: usize = 2000;
+
 /// Why a text is no [`Folder`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not a folder below the storage path: it must be relative, and without '..'")]
@@ -59,6 +62,12 @@ impl Folder {
             None if self.is_root() => None,
             None => Some(Folder::root()),
         }
+    }
+
+    /// This folder and those that it is in, but for the storage path itself.
+    pub fn up(&self) -> impl Iterator<Item = &str> {
+        let own = Some(self.as_str()).filter(|own| !own.is_empty());
+        std::iter::successors(own, |folder| folder.rsplit_once('/').map(|(parent, _)| parent))
     }
 
     /// How many names lie between the storage path and this folder.
@@ -134,6 +143,8 @@ mod tests {
         assert_eq!(folder("a/b").parent(), Some(folder("a")));
         assert_eq!(folder("a").parent(), Some(Folder::root()));
         assert_eq!(Folder::root().parent(), None);
+        assert_eq!(folder("a/b/c").up().collect::<Vec<_>>(), ["a/b/c", "a/b", "a"]);
+        assert_eq!(Folder::root().up().count(), 0);
         assert_eq!(folder("product/eb-1").without_first("product"), Some(folder("eb-1")));
         assert_eq!(folder("products/eb-1").without_first("product"), None);
     }

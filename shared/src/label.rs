@@ -31,6 +31,16 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("config.version", "Version", "The version of the processing script."),
     ("config.commit", "Commit", "The commit that the processing script was built from."),
     ("config.cmdline", "Command Line", "How the generating software was called."),
+    ("sdp_flows", "SDP Flows", "The flows of the SDP configuration database that write the product, as JSON."),
+    ("sdp_flow_status", "SDP Flow Status", "The status of the least finished of the product's flows."),
+    (
+        "sdp_flow_placeholder",
+        "SDP Flow Placeholder",
+        "True for a flow whose data product is not there yet, and which has this row until it is.",
+    ),
+    ("dlm.item_state", "DLM Item State", "The state of the data item in the Data Lifecycle Manager."),
+    ("dlm.item_name", "DLM Item Name", "The name of the data item in the Data Lifecycle Manager."),
+    ("dlm.uri", "DLM URI", "Where the Data Lifecycle Manager has the data item."),
     (
         "obscore.dataproduct_type",
         "Data Product Type",

@@ -1,6 +1,7 @@
 //! What a data product is: metadata with an execution block, and what follows from it.
 
 use crate::access::Access;
+use crate::flow::FlowState;
 use crate::folder::Folder;
 use crate::yaml::{self, YamlError};
 use crate::{date, uid};
@@ -17,15 +18,15 @@ pub const NO_FILE: &str = "None";
 pub struct Product {
     /// Its name for ever; see [`uid`](mod@crate::uid).
     pub uid: Uuid,
-    /// The execution block that made it.
+    /// The execution block that made it; empty for a flow's placeholder whose processing block names none.
     pub execution_block: String,
-    /// The date in the execution block's id.
+    /// The date in the execution block's id, or for a flow's placeholder in the processing block's.
     pub date_created: NaiveDate,
     /// Its folder on the volume; `None` where nothing on the volume stands behind it.
     pub folder: Option<Folder>,
     /// The name of its metadata file, where it has a folder.
     pub metadata_file: Option<String>,
-    /// The store that it belongs to, as rows name it: the volume's name.
+    /// The store that it belongs to, as rows name it: the volume's name, `DLM`, or `SDP`.
     pub store_name: String,
     /// What the states of its files come to: `failure`, `working` or `done`.
     pub status: Option<&'static str>,
@@ -33,6 +34,8 @@ pub struct Product {
     pub access: Access,
     /// The metadata as written, nested.
     pub metadata: Map<String, Value>,
+    /// The flows that it is matched to, by name.
+    pub flows: Vec<FlowState>,
 }
 
 /// Why metadata makes no product.
@@ -47,6 +50,18 @@ pub enum BadMetadata {
     /// It names no execution block.
     #[error("'execution_block' must be a non-empty string, but it is {0}")]
     ExecutionBlock(&'static str),
+}
+
+/// What no metadata says of a product, as stores keep it.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the fields are those of Product")]
+pub struct Stored {
+    pub uid: Uuid,
+    pub date_created: NaiveDate,
+    pub folder: Option<Folder>,
+    pub metadata_file: Option<String>,
+    pub store_name: String,
+    pub flows: Vec<FlowState>,
 }
 
 /// Where the volume's products come from: what their uids and rows say beside the metadata.
@@ -85,34 +100,33 @@ impl Product {
             Some(Some(Value::String(_))) => return Err(BadMetadata::ExecutionBlock("empty")),
             Some(Some(other)) => return Err(BadMetadata::ExecutionBlock(kind(other))),
         };
-        let access = Access::of(&metadata);
-        let status = status(&metadata);
         let Value::Object(metadata) = metadata else { return Err(BadMetadata::NotAMap("no map")) };
-        Ok(Product {
+        let stored = Stored {
             uid: uid::ingested(&execution_block),
             date_created: date::of_execution_block(&execution_block),
-            execution_block,
             folder: None,
             metadata_file: None,
             store_name: store_name.to_owned(),
-            status,
-            access,
-            metadata,
-        })
+            flows: Vec::new(),
+        };
+        Ok(Product::restored(metadata, stored))
     }
 
-    /// The product that a store holds: its metadata, and what no metadata says.
-    ///
-    /// # Errors
-    /// As [`from_metadata`](Self::from_metadata); not for what was a product once.
-    pub fn restored(
-        metadata: Value,
-        uid: Uuid,
-        folder: Option<Folder>,
-        metadata_file: Option<String>,
-        store_name: &str,
-    ) -> Result<Product, BadMetadata> {
-        Ok(Product { uid, folder, metadata_file, ..Product::from_metadata(metadata, store_name)? })
+    /// The product that a store holds: its metadata, and beside it what [`Stored`] has.
+    pub fn restored(metadata: Map<String, Value>, stored: Stored) -> Product {
+        let Stored { uid, date_created, folder, metadata_file, store_name, flows } = stored;
+        Product {
+            uid,
+            execution_block: metadata.get("execution_block").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            date_created,
+            folder,
+            metadata_file,
+            store_name,
+            status: status(&metadata),
+            access: Access::of(&metadata),
+            metadata,
+            flows,
+        }
     }
 
     /// The folder as rows show it, [`NO_FILE`] where there is none.
@@ -142,7 +156,7 @@ fn kind(value: &Value) -> &'static str {
 }
 
 /// `failure` if any file failed, else `working` if any is, else `done` if there are files, else nothing.
-fn status(metadata: &Value) -> Option<&'static str> {
+fn status(metadata: &Map<String, Value>) -> Option<&'static str> {
     let files = metadata.get("files")?.as_array()?;
     let any = |state: &str| files.iter().any(|file| file.get("status").and_then(Value::as_str) == Some(state));
     match () {
@@ -160,16 +174,17 @@ mod tests {
 
     #[test]
     fn status_follows_the_files() {
+        let of_json = |metadata: Value| status(metadata.as_object().expect("a map"));
         let of = |states: &[&str]| {
             let files: Vec<_> = states.iter().map(|s| json!({"status": s})).collect();
-            status(&json!({ "files": files }))
+            of_json(json!({ "files": files }))
         };
         assert_eq!(of(&["done", "failure", "working"]), Some("failure"));
         assert_eq!(of(&["done", "working"]), Some("working"));
         assert_eq!(of(&["done", "finished"]), Some("done"));
         assert_eq!(of(&[]), None);
-        assert_eq!(status(&json!({})), None);
-        assert_eq!(status(&json!({"files": "none"})), None);
+        assert_eq!(of_json(json!({})), None);
+        assert_eq!(of_json(json!({"files": "none"})), None);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! A product as a search sees it ([`leaves`]) and as it is shown ([`row`]).
 //!
-//! Both speak of **fixed fields**, which every product has, and of the metadata beside them under dotted keys. Where
-//! metadata has a key of a fixed field's name at its top, the fixed field is meant.
+//! Both speak of **fixed fields**, which every product has, and of the metadata beside them under dotted keys; a product
+//! with flows has two more. Where metadata has a key of such a field's name at its top, the field is meant.
 
 use crate::date;
+use crate::flow::{self, FLOWS, STATUS};
 use crate::product::Product;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -37,9 +38,31 @@ fn fixed(product: &Product, size: Option<u64>) -> impl Iterator<Item = (&'static
     .filter_map(|(key, value)| Some((key, value?)))
 }
 
-/// The metadata that stands beside the fixed fields.
+/// What a product with flows has more.
+fn of_flows(product: &Product) -> impl Iterator<Item = (&'static str, Value)> {
+    let flows = (!product.flows.is_empty()).then(|| (FLOWS, Value::from(flows_json(product).to_string())));
+    let status = flow::least_finished(&product.flows).map(|status| (STATUS, Value::from(status)));
+    flows.into_iter().chain(status)
+}
+
+fn flows_json(product: &Product) -> Value {
+    serde_json::to_value(&product.flows).unwrap_or_default()
+}
+
+/// The metadata that stands beside the fields.
 fn beside_fixed(product: &Product) -> impl Iterator<Item = (&String, &Value)> {
-    product.metadata.iter().filter(|(key, _)| !FIXED.contains(&key.as_str()))
+    let is_field = |key: &str| FIXED.contains(&key) || [FLOWS, STATUS].contains(&key);
+    product.metadata.iter().filter(move |(key, _)| !is_field(key))
+}
+
+/// A product's metadata as it is answered: nested, and with its flows where it has some.
+pub fn metadata(product: &Product) -> Map<String, Value> {
+    let mut metadata = product.metadata.clone();
+    if !product.flows.is_empty() {
+        metadata.insert(FLOWS.to_owned(), flows_json(product));
+        metadata.insert(STATUS.to_owned(), flow::least_finished(&product.flows).into());
+    }
+    metadata
 }
 
 /// The row that lists and searches answer: nested objects under dotted keys, arrays as they are, nulls left out.
@@ -53,10 +76,11 @@ pub fn row(id: u64, product: &Product, size: Option<u64>) -> Map<String, Value> 
     }
     for (key, value) in beside_fixed(product) {
         flatten(key.clone(), value, &mut |key, value| {
-            // A dotted key of the metadata can spell a fixed field's name only by having no dot.
+            // A dotted key of the metadata can spell a field's name only by having no dot.
             row.insert(key, value.clone());
         });
     }
+    row.extend(of_flows(product).map(|(key, value)| (key.to_owned(), value)));
     row
 }
 
@@ -68,6 +92,7 @@ pub fn keys(product: &Product) -> BTreeMap<String, bool> {
             keys.insert(key, value.is_number());
         });
     }
+    keys.extend(of_flows(product).map(|(key, _)| (key.to_owned(), false)));
     keys
 }
 
@@ -95,7 +120,8 @@ pub struct Leaf<K = String> {
 
 /// Everything that a search can find a product by. Nulls and empty strings are no values.
 pub fn leaves(product: &Product, size: Option<u64>) -> Vec<Leaf> {
-    let mut leaves: Vec<Leaf> = fixed(product, size).map(|(key, value)| Leaf { key: key.to_owned(), value }).collect();
+    let fields = fixed(product, size).chain(of_flows(product)).filter(|(_, value)| *value != "");
+    let mut leaves: Vec<Leaf> = fields.map(|(key, value)| Leaf { key: key.to_owned(), value }).collect();
     for (key, value) in beside_fixed(product) {
         collect(key.clone(), value, &mut leaves);
     }
@@ -115,6 +141,7 @@ fn collect(key: String, value: &Value, leaves: &mut Vec<Leaf>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::{FlowId, FlowState};
     use serde_json::json;
 
     fn product() -> Product {
@@ -152,6 +179,30 @@ mod tests {
         assert_eq!(row["context.notes"], json!(""));
         assert_eq!(row["files"][1], json!({"path": "b", "crc": null}));
         assert_eq!(row["dataproduct_file"], json!("None"));
+    }
+
+    #[test]
+    fn flows_show_in_rows_and_in_metadata() {
+        let state = |name: &str, status: &str| FlowState {
+            flow: FlowId::stored(name.to_owned()),
+            status: Some(status.to_owned()),
+        };
+        let mut product = product();
+        product.metadata.insert(FLOWS.to_owned(), json!("of the file"));
+        assert!(!row(1, &product, None).contains_key(FLOWS));
+        assert_eq!(metadata(&product)[FLOWS], json!("of the file"));
+        product.flows = vec![state("a", "COMPLETED"), state("b", "FLOWING")];
+        let row = row(1, &product, None);
+        let expected = json!([
+            {"sdp_flow": "a", "sdp_flow_status": "COMPLETED"},
+            {"sdp_flow": "b", "sdp_flow_status": "FLOWING"},
+        ]);
+        assert_eq!(row[FLOWS], json!(expected.to_string()));
+        assert_eq!(row[STATUS], json!("FLOWING"));
+        assert_eq!(metadata(&product)[FLOWS], expected);
+        assert_eq!(metadata(&product)[STATUS], json!("FLOWING"));
+        assert!(leaves(&product, None).iter().any(|leaf| leaf.key == STATUS && leaf.value == json!("FLOWING")));
+        assert!(keys(&product).contains_key(FLOWS));
     }
 
     #[test]

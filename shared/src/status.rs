@@ -113,6 +113,46 @@ pub struct Indexing {
     pub watch: Option<Watch>,
 }
 
+/// How the SDP configuration database is followed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sdp {
+    /// Whether it answers.
+    pub connected: bool,
+    /// Whether it tells of changes.
+    pub watcher_connected: bool,
+    /// Since when it does not do both, where it does not.
+    pub disconnected_since: Option<DateTime<Utc>>,
+    /// Why.
+    pub error: Option<String>,
+    /// The flows of data products in it, when they were read last.
+    pub flows: u64,
+    /// Entries that cannot be used.
+    pub passed_over: u64,
+    /// The first of them by key, and why.
+    pub first_passed_over: Option<String>,
+    /// When everything was read last.
+    pub read_at: Option<DateTime<Utc>>,
+}
+
+/// How the table of the Data Lifecycle Manager is followed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dlm {
+    /// Whether it can be read.
+    pub accessible: bool,
+    /// Why not, where it cannot.
+    pub error: Option<String>,
+    /// Its rows.
+    pub items: u64,
+    /// Those of them that are products.
+    pub products: u64,
+    /// Those that carry metadata that makes no product.
+    pub passed_over: u64,
+    /// One of them, and why.
+    pub first_passed_over: Option<String>,
+    /// When it was compared last.
+    pub read_at: Option<DateTime<Utc>>,
+}
+
 /// How the processes that share an index stand to each other: the row that they meet in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coordination {

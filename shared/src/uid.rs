@@ -20,6 +20,11 @@ pub fn ingested(execution_block: &str) -> Uuid {
     of(execution_block, "None")
 }
 
+/// The uid of the row that stands for a flow of this name.
+pub fn of_flow(name: &str) -> Uuid {
+    of("sdp-flow", name)
+}
+
 /// SHA-256 of `<execution_block>:<path>`, its first 16 bytes as a UUID without version or variant bits.
 fn of(execution_block: &str, path: &str) -> Uuid {
     let digest = Sha256::digest(format!("{execution_block}:{path}"));

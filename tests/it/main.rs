@@ -9,6 +9,7 @@ mod faults;
 mod hardship;
 mod harness;
 mod old_faults;
+mod sdp;
 mod stores;
 mod support;
 mod yaml;

@@ -1,4 +1,4 @@
-//! A network that fails between a program and PostgreSQL, on demand and at the worst moments.
+//! A network that fails between a program and a server, on demand and, where that is PostgreSQL, at the worst moments.
 //!
 //! One thread has all the connections and does one thing at a time. It carries out what a test asks for between two of its
 //! steps, so that it is done when the call returns.
@@ -37,11 +37,23 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// One to a port of 127.0.0.1.
+    /// One to PostgreSQL on a port of 127.0.0.1.
     ///
     /// # Panics
     /// When the system gives no sockets.
     pub fn to(server: u16) -> Proxy {
+        Proxy::start(server, false)
+    }
+
+    /// One to anything on a port of 127.0.0.1, which knows of no commits.
+    ///
+    /// # Panics
+    /// When the system gives no sockets.
+    pub fn to_anything(server: u16) -> Proxy {
+        Proxy::start(server, true)
+    }
+
+    fn start(server: u16, raw: bool) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("a listener that does not block");
         let port = listener.local_addr().expect("its address").port();
@@ -49,7 +61,7 @@ impl Proxy {
         rung.set_nonblocking(true).expect("a socket that does not block");
         let (orders, received) = channel();
         let faults = Faults::default();
-        let relay = Relay { listener, server, connections: Vec::new(), faults };
+        let relay = Relay { listener, server, raw, connections: Vec::new(), faults };
         let thread = std::thread::spawn(move || relay.run(&rung, &received));
         Proxy { port, orders, bell: Some(bell), thread: Some(thread) }
     }
@@ -131,6 +143,7 @@ struct Faults {
 struct Relay {
     listener: TcpListener,
     server: u16,
+    raw: bool,
     connections: Vec<Connection>,
     faults: Faults,
 }
@@ -173,7 +186,7 @@ impl Relay {
                 reset(&client);
                 self.faults.cuts += 1;
             } else if let Ok(server) = TcpStream::connect(("127.0.0.1", self.server)) {
-                self.connections.extend(Connection::new(client, server));
+                self.connections.extend(Connection::new(client, server, self.raw));
             } else {
                 reset(&client);
             }
@@ -211,6 +224,8 @@ enum Fate {
 struct Connection {
     client: TcpStream,
     server: TcpStream,
+    /// Whether what the client sends is not taken for messages.
+    raw: bool,
     /// The beginning of a message of the client's.
     partial: Vec<u8>,
     to_server: Vec<u8>,
@@ -226,7 +241,7 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(client: TcpStream, server: TcpStream) -> io::Result<Connection> {
+    fn new(client: TcpStream, server: TcpStream, raw: bool) -> io::Result<Connection> {
         for side in [&client, &server] {
             side.set_nonblocking(true)?;
             side.set_nodelay(true)?;
@@ -234,6 +249,7 @@ impl Connection {
         Ok(Connection {
             client,
             server,
+            raw,
             partial: Vec::new(),
             to_server: Vec::new(),
             to_client: Vec::new(),
@@ -264,7 +280,7 @@ impl Connection {
             self.client_ended |= read(&self.client, &mut self.partial)?;
         }
         while let Some(message) = self.message() {
-            if self.is_commit(&message) {
+            if !self.raw && self.is_commit(&message) {
                 if faults.before_commit > 0 {
                     faults.before_commit -= 1;
                     return Ok(Fate::Cut);
@@ -302,6 +318,9 @@ impl Connection {
 
     /// Takes the client's next message, if it is all there.
     fn message(&mut self) -> Option<Vec<u8>> {
+        if self.raw {
+            return Some(std::mem::take(&mut self.partial)).filter(|message| !message.is_empty());
+        }
         let number = |at: usize| Some(u32::from_be_bytes(self.partial.get(at..at + 4)?.try_into().ok()?));
         let type_length = usize::from(self.typed);
         let length = type_length + number(type_length)? as usize;

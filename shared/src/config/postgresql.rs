@@ -43,7 +43,7 @@ impl PostgresqlSettings {
     /// The first variable that cannot be used.
     pub fn read(variables: &Variables) -> Result<Option<PostgresqlSettings>, BadVariable> {
         let Some(server) = Server::read(variables)? else { return Ok(None) };
-        let name = |name| variables.value(name, "a name of letters, digits and '_', 63 at the most", identifier);
+        let name = |name| variables.value(name, NAME, identifier);
         Ok(Some(PostgresqlSettings {
             server,
             schema: name("SKA_DATAPRODUCT_API_POSTGRESQL_SCHEMA")?,
@@ -85,8 +85,11 @@ impl Server {
     }
 }
 
+/// What an [`identifier`] is.
+pub(super) const NAME: &str = "a name of letters, digits and '_', 63 at the most";
+
 /// A name that PostgreSQL takes without surprises.
-fn identifier(text: &str) -> Option<String> {
+pub(super) fn identifier(text: &str) -> Option<String> {
     let fits = text.len() <= 63
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && !text.bytes().next().is_none_or(|b| b.is_ascii_digit());

@@ -10,14 +10,15 @@ pub mod postgres;
 use crate::access::Viewer;
 use crate::annotation::{Annotation, Draft, Revision};
 use crate::column::Keys;
+use crate::flow::{Flow, FlowId};
 use crate::folder::Folder;
 use crate::product::Product;
 use crate::query::Query;
-use crate::status::{Coordination, Failing, Indexing};
+use crate::status::{Coordination, Dlm, Failing, Indexing, Sdp};
 use crate::volume::{Found, Stamp};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -76,7 +77,7 @@ pub enum Lookup {
     Unknown,
 }
 
-/// A change to what is known of the volume. Each is idempotent.
+/// A change to what is known of the volume, or of the sources beside it. Each is idempotent.
 #[derive(Debug)]
 pub enum Change {
     /// A metadata file was read.
@@ -101,14 +102,56 @@ pub enum Change {
         /// Its bytes on disk; `None` where that could not be found out.
         bytes: Option<u64>,
     },
+    /// A flow appeared, or became another.
+    Flow(Flow),
+    /// A flow is gone.
+    FlowGone(FlowId),
+    /// A data item of the Data Lifecycle Manager was read.
+    Item(Item),
+    /// A data item is gone, or carries no metadata any more.
+    ItemGone(Uuid),
+}
+
+/// A data item of the Data Lifecycle Manager, read.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// The manager's own uid.
+    pub uid: Uuid,
+    /// The version that was read, for the next comparison to tell whether it is another.
+    pub version: String,
+    /// The product that it is, or why it is none.
+    pub product: std::result::Result<Arc<Product>, String>,
+    /// The product's bytes, where known.
+    pub size: Option<u64>,
+}
+
+/// What a change is about. Changes to different subjects may be applied in any order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Subject<'a> {
+    Folder(Option<&'a Folder>),
+    Flow(&'a FlowId),
+    Item(Uuid),
 }
 
 impl Change {
-    /// The folder that it is about.
-    pub fn folder(&self) -> Option<&Folder> {
+    /// What it is about.
+    pub fn subject(&self) -> Subject<'_> {
         match self {
-            Change::Found(found) => found.product.folder.as_ref(),
-            Change::Gone(folder) | Change::Failing { folder, .. } | Change::Measured { folder, .. } => Some(folder),
+            Change::Found(found) => Subject::Folder(found.product.folder.as_ref()),
+            Change::Gone(folder) | Change::Failing { folder, .. } | Change::Measured { folder, .. } => {
+                Subject::Folder(Some(folder))
+            }
+            Change::Flow(Flow { id, .. }) | Change::FlowGone(id) => Subject::Flow(id),
+            Change::Item(Item { uid, .. }) | Change::ItemGone(uid) => Subject::Item(*uid),
+        }
+    }
+
+    /// The folder that it is about, where it is about one.
+    pub fn folder(&self) -> Option<&Folder> {
+        match self.subject() {
+            Subject::Folder(folder) => folder,
+            Subject::Flow(_) | Subject::Item(_) => None,
         }
     }
 }
@@ -142,6 +185,10 @@ pub struct Summary {
     pub indexing: Indexing,
     /// How the processes that share the store stand to each other; `None` where nobody can share it.
     pub coordination: Option<Coordination>,
+    /// How the SDP configuration database is followed; `None` where it is not.
+    pub sdp: Option<Sdp>,
+    /// How the table of the Data Lifecycle Manager is followed; `None` where it is not.
+    pub dlm: Option<Dlm>,
     /// Metadata files that do not read.
     pub failing: u64,
     /// The first of them by path, less those whose last good version the viewer may not see.
@@ -192,8 +239,15 @@ pub trait Store: Send + Sync {
     /// The folders of products that were never measured.
     async fn unmeasured(&self) -> Result<Vec<Folder>>;
 
+    /// The flows that are known.
+    async fn flows(&self) -> Result<BTreeMap<FlowId, Flow>>;
+
     /// Tells how indexing stands.
     async fn publish(&self, indexing: Indexing) -> Result<()>;
+    /// Tells how the SDP configuration database is followed.
+    async fn publish_sdp(&self, sdp: Option<Sdp>) -> Result<()>;
+    /// Tells how the table of the Data Lifecycle Manager is followed.
+    async fn publish_dlm(&self, dlm: Option<Dlm>) -> Result<()>;
     /// Asks the indexer for a walk of the whole volume.
     async fn request_reindex(&self) -> Result<Reindex>;
     /// Waits until one is asked for. It stays asked for until the indexer publishes that one is in progress.

@@ -21,6 +21,7 @@ macro_rules! on_each_store {
 }
 
 mod edges;
+mod flows;
 #[path = "../../../shared/tests/generators/mod.rs"]
 mod generators;
 mod property;

@@ -20,7 +20,7 @@ use uuid::Uuid;
 pub(super) const CHANNEL: &str = "dpd";
 
 /// Goes up when what is derived from the same metadata file becomes another, so that everything is read anew.
-const DERIVATION: u32 = 1;
+const DERIVATION: u32 = 2;
 
 /// Who wants to hold a lease, and on what.
 #[derive(Debug, Clone)]

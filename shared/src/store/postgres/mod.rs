@@ -7,7 +7,9 @@ mod annotation;
 mod columns;
 mod database;
 mod dictionary;
+pub mod dlm;
 mod filter;
+mod flows;
 pub mod lease;
 pub mod listen;
 mod plan;
@@ -28,19 +30,22 @@ use super::{
 use crate::access::Viewer;
 use crate::annotation::{Annotation, Draft, Revision};
 use crate::column::Keys;
+use crate::flow::{Flow, FlowId};
 use crate::folder::Folder;
 use crate::identity::VolumePrefix;
 use crate::product::Product;
 use crate::query::Query;
-use crate::status::Indexing;
+use crate::status::{Dlm, Indexing, Sdp};
 use crate::volume::Volume;
 use async_trait::async_trait;
 use dictionary::KeyIds;
 use lease::{CHANNEL, Lease};
 use listen::Ear;
 use plan::{Derived, Prepared};
+use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{Connection, PgConnection, Row};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, OnceCell};
@@ -96,22 +101,33 @@ impl PostgresStore {
         Ok(prefix.as_str())
     }
 
+    /// Which version of the volume's origin rows are of, as far as this process has to know.
+    fn generation(&self) -> i32 {
+        match &self.role {
+            Role::Indexer { lease, .. } => lease.generation(),
+            Role::Api { .. } => 0,
+        }
+    }
+
     /// Locks the volume's row until the transaction ends. All who write the index do so first.
     async fn lock(&self, connection: &mut PgConnection, prefix: &str) -> Result<Author> {
-        let row =
-            sqlx::query("SELECT epoch, generation, holder FROM dpd_indexing_state WHERE volume_prefix = $1 FOR UPDATE")
-                .bind(prefix)
-                .fetch_one(connection)
-                .await?;
+        let row = sqlx::query(
+            "SELECT epoch, generation, holder, EXISTS (SELECT FROM flow f WHERE f.volume_prefix = s.volume_prefix) \
+                 AS flows FROM dpd_indexing_state s WHERE volume_prefix = $1 FOR UPDATE",
+        )
+        .bind(prefix)
+        .fetch_one(connection)
+        .await?;
         let (epoch, generation): (i64, i32) = (row.try_get("epoch")?, row.try_get("generation")?);
+        let flows = row.try_get("flows")?;
         match &self.role {
-            Role::Api { .. } => Ok(Author { generation, epoch, defers: true }),
+            Role::Api { .. } => Ok(Author { generation, epoch, defers: true, flows }),
             Role::Indexer { lease, .. } => {
                 if epoch != lease.epoch() || row.try_get::<Option<Uuid>, _>("holder")? != Some(lease.holder()) {
                     lease.lose();
                     return Err(StoreError::Superseded);
                 }
-                Ok(Author { generation, epoch, defers: false })
+                Ok(Author { generation, epoch, defers: false, flows })
             }
         }
     }
@@ -130,7 +146,10 @@ impl PostgresStore {
             }
             Role::Api { .. } => &mut own,
         };
-        keys.add(&mut session, prefix, &plan::keys(work.derived())).await?;
+        let of_flows = flows::keys();
+        let needed: BTreeSet<&str> =
+            plan::keys(work.derived()).into_iter().chain(of_flows.iter().map(String::as_str)).collect();
+        keys.add(&mut session, prefix, &needed).await?;
         let mut transaction = session.begin().await?;
         let author = self.lock(&mut transaction, prefix).await?;
         let mut writer = Writer { connection: &mut transaction, prefix, author, keys };
@@ -149,6 +168,26 @@ impl PostgresStore {
         }
         transaction.commit().await?;
         session.settle(Ok(outcomes))
+    }
+
+    /// Publishes how a source is followed, in the column of its name.
+    async fn publish_source(&self, column: &'static str, state: Option<Value>) -> Result<()> {
+        let Role::Indexer { lease, .. } = &self.role else { return Ok(()) };
+        let sql = format!(
+            "UPDATE dpd_indexing_state SET {column} = $4::text::json WHERE volume_prefix = $1 AND epoch = $2 AND holder = $3"
+        );
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let published = sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(prefix)
+                .bind(lease.epoch())
+                .bind(lease.holder())
+                .bind(state.map(|state| state.to_string()))
+                .execute(&mut *session)
+                .await;
+            session.settle(published.map(drop).map_err(StoreError::from))
+        };
+        self.database.bounded(work).await
     }
 
     /// A connection, and what the volume's rows are keyed by.
@@ -252,10 +291,7 @@ impl Store for PostgresStore {
     }
 
     async fn known(&self, scope: &Folder) -> Result<Known> {
-        let generation = match &self.role {
-            Role::Indexer { lease, .. } => lease.generation(),
-            Role::Api { .. } => 0,
-        };
+        let generation = self.generation();
         let work = async {
             let (mut session, prefix) = self.open().await?;
             let mut transaction = session.begin().await?;
@@ -277,6 +313,23 @@ impl Store for PostgresStore {
             session.settle(Ok(folders))
         };
         self.database.bounded_by(WHOLE, work).await
+    }
+
+    async fn flows(&self) -> Result<BTreeMap<FlowId, Flow>> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let flows = flows::stored(&mut session, prefix, None).await;
+            session.settle(flows)
+        };
+        self.database.bounded(work).await
+    }
+
+    async fn publish_sdp(&self, sdp: Option<Sdp>) -> Result<()> {
+        self.publish_source("sdp", sdp.map(|sdp| serde_json::json!(sdp))).await
+    }
+
+    async fn publish_dlm(&self, dlm: Option<Dlm>) -> Result<()> {
+        self.publish_source("dlm", dlm.map(|dlm| serde_json::json!(dlm))).await
     }
 
     async fn publish(&self, indexing: Indexing) -> Result<()> {

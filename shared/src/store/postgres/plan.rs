@@ -2,12 +2,15 @@
 
 use super::write::Author;
 use crate::access::Access;
+use crate::dlm;
+use crate::flow::{Flow, FlowId};
 use crate::folder::Folder;
 use crate::product::Product;
 use crate::row::{self, Leaf};
-use crate::store::{Change, Outcome};
+use crate::store::{Change, Item, Outcome};
 use crate::volume::{Digest, Found, Stamp};
 use serde_json::Value;
+use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
 
@@ -24,6 +27,23 @@ pub(super) struct Stored {
     pub(super) stamp: Option<Stamp>,
     pub(super) digest: Option<Vec<u8>>,
     pub(super) generation: i32,
+}
+
+/// What the database has under the uid of a data item.
+#[derive(Debug)]
+pub(super) struct StoredItem {
+    pub(super) id: i64,
+    pub(super) store_name: String,
+    pub(super) digest: Option<Vec<u8>>,
+    pub(super) generation: i32,
+}
+
+/// What the database has of all that changes are about.
+#[derive(Debug, Default)]
+pub(super) struct Before {
+    pub(super) folders: HashMap<Folder, Stored>,
+    pub(super) flows: BTreeMap<FlowId, Flow>,
+    pub(super) items: HashMap<Uuid, StoredItem>,
 }
 
 /// What is derived from a product and written beside it: made before the volume's row is locked, since it takes time.
@@ -59,19 +79,21 @@ pub(super) type Prepared<'a> = (&'a Change, Option<Derived<'a>>);
 /// Derives what changes need.
 pub(super) fn prepare(changes: &[Change]) -> Vec<Prepared<'_>> {
     let derived = |change| match change {
-        &Change::Found(Found { ref product, .. }) => Some(Derived::from(product)),
+        &Change::Found(Found { ref product, .. }) | &Change::Item(Item { product: Ok(ref product), .. }) => {
+            Some(Derived::from(product))
+        }
         _ => None,
     };
     changes.iter().map(|change| (change, derived(change))).collect()
 }
 
-/// Splits changes where a folder comes again.
+/// Splits changes where a subject comes again.
 pub(super) fn rounds<'a, 'b>(changes: &'b [Prepared<'a>]) -> Vec<&'b [Prepared<'a>]> {
     let (mut rounds, mut begin, mut seen) = (Vec::new(), 0, HashSet::new());
     for (at, (change, _)) in changes.iter().enumerate() {
-        if !seen.insert(change.folder()) {
+        if !seen.insert(change.subject()) {
             rounds.push(&changes[begin..at]);
-            (begin, seen) = (at, HashSet::from([change.folder()]));
+            (begin, seen) = (at, HashSet::from([change.subject()]));
         }
     }
     rounds.push(&changes[begin..]);
@@ -82,12 +104,30 @@ pub(super) fn rounds<'a, 'b>(changes: &'b [Prepared<'a>]) -> Vec<&'b [Prepared<'
 #[derive(Debug)]
 pub(super) struct Put<'a> {
     pub(super) derived: &'a Derived<'a>,
-    pub(super) version: Option<(Stamp, Digest)>,
-    /// Known of the folder from before.
+    /// The version of its file, where it has one.
+    pub(super) stamp: Option<Stamp>,
+    /// The SHA-256 of what it was read from.
+    pub(super) digest: Option<Digest>,
+    /// Known of the folder from before, or told.
     pub(super) size: Option<i64>,
     pub(super) measured: bool,
     /// The number of its access rule.
     pub(super) access: i32,
+}
+
+impl<'a> Put<'a> {
+    /// A product behind which there is no file.
+    pub(super) fn of_no_file(derived: &'a Derived<'a>, size: Option<i64>, access: i32) -> Put<'a> {
+        Put { derived, stamp: None, digest: None, size, measured: true, access }
+    }
+}
+
+/// A version of a data item to be noted as read.
+#[derive(Debug)]
+pub(super) struct ReadItem<'a> {
+    pub(super) uid: Uuid,
+    pub(super) version: &'a str,
+    pub(super) error: Option<&'a str>,
 }
 
 /// A file to be listed as failing.
@@ -112,19 +152,23 @@ pub(super) struct Plan<'a> {
     pub(super) removed: Vec<i64>,
     pub(super) puts: Vec<Put<'a>>,
     pub(super) sizes: Vec<(i64, Option<i64>)>,
+    pub(super) flows: Vec<&'a Flow>,
+    pub(super) flows_gone: Vec<&'a FlowId>,
+    pub(super) items: Vec<ReadItem<'a>>,
+    pub(super) items_gone: Vec<Uuid>,
 }
 
 impl<'a> Plan<'a> {
-    /// The plan for changes, given what is stored for their folders and the numbers of their access rules.
+    /// The plan for changes, given what is stored and the numbers of their access rules.
     pub(super) fn of(
         changes: &'a [Prepared<'a>],
-        stored: &HashMap<Folder, Stored>,
+        stored: &Before,
         rules: &BTreeMap<&Access, i32>,
         author: Author,
     ) -> Plan<'a> {
         let mut plan = Plan::default();
         for (change, derived) in changes {
-            let before = change.folder().and_then(|folder| stored.get(folder));
+            let before = change.folder().and_then(|folder| stored.folders.get(folder));
             let outcome = match (change, derived) {
                 (Change::Found(found), Some(derived)) => {
                     plan.find(found, derived, before, rules.get(&found.product.access), author)
@@ -136,6 +180,14 @@ impl<'a> Plan<'a> {
                     plan.failing.push(Fails { folder, path, error, stamp: *stamp });
                     Outcome::Unchanged
                 }
+                (Change::Flow(flow), _) => plan.flow(flow, stored.flows.get(&flow.id)),
+                (Change::FlowGone(id), _) => plan.lose_flow(id, stored.flows.get(id)),
+                (Change::Item(item), derived) => {
+                    let access = derived.as_ref().and_then(|derived| rules.get(&derived.product.access));
+                    let own = derived.as_ref().zip(access);
+                    plan.item(item, own, stored.items.get(&item.uid), author)
+                }
+                (Change::ItemGone(uid), _) => plan.lose_item(*uid, stored.items.get(uid)),
             };
             plan.outcomes.push(outcome);
         }
@@ -170,7 +222,8 @@ impl<'a> Plan<'a> {
         }
         self.puts.push(Put {
             derived,
-            version: Some((found.stamp, found.digest)),
+            stamp: Some(found.stamp),
+            digest: Some(found.digest),
             size: before.and_then(|before| before.size),
             measured: before.is_some_and(|before| before.measured),
             access: *access,
@@ -182,6 +235,62 @@ impl<'a> Plan<'a> {
         self.read.push(folder.as_str());
         self.removed.extend(before.map(|before| before.id));
         if before.is_some() { Outcome::Removed } else { Outcome::Unchanged }
+    }
+
+    fn flow(&mut self, flow: &'a Flow, before: Option<&Flow>) -> Outcome {
+        if before == Some(flow) {
+            return Outcome::Unchanged;
+        }
+        self.flows.push(flow);
+        if before.is_some() { Outcome::Updated } else { Outcome::Added }
+    }
+
+    fn lose_flow(&mut self, id: &'a FlowId, before: Option<&Flow>) -> Outcome {
+        if before.is_none() {
+            return Outcome::Unchanged;
+        }
+        self.flows_gone.push(id);
+        Outcome::Removed
+    }
+
+    fn item(
+        &mut self,
+        item: &'a Item,
+        own: Option<(&'a Derived<'a>, &i32)>,
+        before: Option<&StoredItem>,
+        author: Author,
+    ) -> Outcome {
+        let foreign = before.is_some_and(|before| before.store_name != dlm::STORE);
+        let error = match &item.product {
+            Err(error) => Some(error.as_str()),
+            Ok(_) if foreign => Some("another product has this uid"),
+            Ok(_) => None,
+        };
+        self.items.push(ReadItem { uid: item.uid, version: &item.version, error });
+        let Some((derived, access)) = own.filter(|_| error.is_none()) else {
+            return self.remove_item(before);
+        };
+        let size = item.size.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+        let digest: Digest = sha2::Sha256::digest(format!("{size:?} {}", derived.metadata)).into();
+        let same = |before: &StoredItem| {
+            before.digest.as_deref() == Some(&digest[..]) && before.generation == author.generation
+        };
+        if before.is_some_and(same) {
+            return Outcome::Unchanged;
+        }
+        self.puts.push(Put { digest: Some(digest), ..Put::of_no_file(derived, size, *access) });
+        if before.is_some() { Outcome::Updated } else { Outcome::Added }
+    }
+
+    fn lose_item(&mut self, uid: Uuid, before: Option<&StoredItem>) -> Outcome {
+        self.items_gone.push(uid);
+        self.remove_item(before)
+    }
+
+    fn remove_item(&mut self, before: Option<&StoredItem>) -> Outcome {
+        let own = before.filter(|before| before.store_name == dlm::STORE);
+        self.removed.extend(own.map(|before| before.id));
+        if own.is_some() { Outcome::Removed } else { Outcome::Unchanged }
     }
 
     fn measure(&mut self, bytes: Option<u64>, before: Option<&Stored>) -> Outcome {

@@ -1,11 +1,12 @@
 //! What is asked beside searches: products by name, keys, how it all stands, and what the walk needs to know.
 
+use super::flows;
 use super::text::{escaped, unescaped};
 use crate::access::Viewer;
 use crate::column::{KeyCount, Keys};
 use crate::folder::Folder;
-use crate::product::Product;
-use crate::status::{Coordination, Failing, Indexing};
+use crate::product::{Product, Stored};
+use crate::status::{Coordination, Dlm, Failing, Indexing, Sdp};
 use crate::store::{Hit, Known, Lookup, Result, StoreError, Summary};
 use crate::volume::Stamp;
 use futures::TryStreamExt;
@@ -16,8 +17,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// The columns of a [`hit`], of a product `p` and its document `d`.
-pub(super) const HIT: &str =
-    "p.id, p.uid, p.folder, p.metadata_file, p.store_name, p.size, d.metadata::text AS metadata";
+pub(super) const HIT: &str = "p.id, p.uid, p.date_created, p.folder, p.metadata_file, p.store_name, p.size, p.flows::text AS flows, \
+     d.metadata::text AS metadata";
 
 /// The condition that a folder is below the one that begins with $2 and ends before $3.
 const BELOW: &str = "folder >= $2 AND folder < $3";
@@ -54,8 +55,15 @@ pub(super) fn hit(row: &PgRow) -> Result<Hit> {
     let metadata = serde_json::from_str(metadata).map_err(|error| broken(&error))?;
     let folder = row.try_get::<Option<String>, _>("folder")?;
     let folder = folder.map(|folder| folder.parse()).transpose().map_err(|error| broken(&error))?;
-    let (uid, file, store) = (row.try_get("uid")?, row.try_get("metadata_file")?, row.try_get("store_name")?);
-    let product = Product::restored(metadata, uid, folder, file, store).map_err(|error| broken(&error))?;
+    let stored = Stored {
+        uid: row.try_get("uid")?,
+        date_created: row.try_get("date_created")?,
+        folder,
+        metadata_file: row.try_get("metadata_file")?,
+        store_name: row.try_get("store_name")?,
+        flows: row.try_get::<Option<&str>, _>("flows")?.map(flows::read).unwrap_or_default(),
+    };
+    let product = Product::restored(metadata, stored);
     let (id, size): (i64, Option<i64>) = (row.try_get("id")?, row.try_get("size")?);
     let size = size.and_then(|size| u64::try_from(size).ok());
     Ok(Hit { id: u64::try_from(id).unwrap_or_default(), product: Arc::new(product), size })
@@ -185,6 +193,8 @@ pub(super) async fn summary(
     let indexing: Indexing = progress.map(|Json(indexing)| indexing).unwrap_or_default();
     let indexing = Indexing { in_progress: indexing_running, ..indexing };
     let count = |n: i64| u64::try_from(n).unwrap_or_default();
+    let sdp: Option<Json<Sdp>> = state.try_get("sdp")?;
+    let dlm: Option<Json<Dlm>> = state.try_get("dlm")?;
     Ok(Summary {
         products: rules.iter().map(|rule| rule.products).sum(),
         products_on_volume: rules.iter().map(|rule| rule.products_on_volume).sum(),
@@ -202,6 +212,8 @@ pub(super) async fn summary(
             indexer_alive: held.unwrap_or(false),
             reindex_waits: state.try_get("waits")?,
         }),
+        sdp: sdp.map(|Json(sdp)| sdp),
+        dlm: dlm.map(|Json(dlm)| dlm),
         failing: count(state.try_get("failing")?),
         first_failing: first_failing.into_iter().map(|(path, error, since)| Failing { path, error, since }).collect(),
     })

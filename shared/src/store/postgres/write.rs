@@ -5,12 +5,14 @@
 
 use super::columns::{Leaves, Stamps};
 use super::dictionary::{self, KeyIds};
-use super::plan::{self, Derived, Fails, Plan, Prepared, Put, Stored};
+use super::flows;
+use super::plan::{self, Before, Derived, Fails, Plan, Prepared, Put, ReadItem, Stored, StoredItem};
 use super::read;
 use super::text::{escaped, shown};
+use crate::flow;
 use crate::folder::Folder;
 use crate::product::Product;
-use crate::store::{Outcome, Result};
+use crate::store::{Outcome, Result, Subject};
 use crate::volume::Stamp;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
@@ -28,6 +30,8 @@ pub(super) struct Author {
     pub(super) epoch: i64,
     /// Whether somebody with a better view writes as well, whose newer versions stay.
     pub(super) defers: bool,
+    /// Whether the volume has flows at all.
+    pub(super) flows: bool,
 }
 
 /// One transaction's work.
@@ -53,22 +57,60 @@ impl Writer<'_> {
         let access = &derived.product.access;
         let rules = dictionary::rule_ids(self.connection, self.prefix, [access]).await?;
         let Some(access) = rules.get(access).copied() else { return Ok(()) };
-        self.put(&[Put { derived, version: None, size: None, measured: true, access }]).await
+        let puts = [Put::of_no_file(derived, None, access)];
+        let put = self.put(&puts).await?;
+        let plan = Plan { puts: puts.into(), ..Plan::default() };
+        self.follow(&plan, &put, flows::Touched::default()).await
     }
 
     async fn round(&mut self, changes: &[Prepared<'_>]) -> Result<Vec<Outcome>> {
-        let folders: Vec<&str> = changes.iter().filter_map(|(change, _)| Some(change.folder()?.as_str())).collect();
-        let stored = self.stored(&folders).await?;
+        let before = self.before(changes).await?;
         let rules = changes.iter().filter_map(|(_, derived)| Some(&derived.as_ref()?.product.access));
         let rules = dictionary::rule_ids(self.connection, self.prefix, rules).await?;
-        let plan = Plan::of(changes, &stored, &rules, self.author);
+        let plan = Plan::of(changes, &before, &rules, self.author);
         self.set_read(&plan.read).await?;
         self.set_failing(&plan.failing).await?;
         self.set_stamps(&plan.stamps).await?;
+        self.set_items(&plan.items, &plan.items_gone).await?;
+        let touched = self.touched_by_removal(&plan.removed).await?;
         self.remove(&plan.removed).await?;
-        self.put(&plan.puts).await?;
+        let put = self.put(&plan.puts).await?;
         self.set_sizes(&plan.sizes).await?;
+        self.follow(&plan, &put, touched).await?;
         Ok(plan.outcomes)
+    }
+
+    /// What the database has of all that changes are about.
+    async fn before(&mut self, changes: &[Prepared<'_>]) -> Result<Before> {
+        let (mut folders, mut flows, mut items) = (Vec::new(), Vec::new(), Vec::new());
+        for (change, _) in changes {
+            match change.subject() {
+                Subject::Folder(folder) => folders.extend(folder.map(Folder::as_str)),
+                Subject::Flow(id) => flows.push(id.as_str()),
+                Subject::Item(uid) => items.push(uid),
+            }
+        }
+        Ok(Before {
+            folders: self.stored(&folders).await?,
+            flows: flows::stored(self.connection, self.prefix, Some(&flows)).await?,
+            items: self.stored_items(&items).await?,
+        })
+    }
+
+    /// What there is under the uids of data items.
+    async fn stored_items(&mut self, uids: &[Uuid]) -> Result<HashMap<Uuid, StoredItem>> {
+        if uids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let rows = sqlx::query(
+            "SELECT uid, id, store_name, digest, generation FROM data_product \
+             WHERE volume_prefix = $1 AND uid = ANY($2)",
+        )
+        .bind(self.prefix)
+        .bind(uids)
+        .fetch_all(&mut *self.connection)
+        .await?;
+        rows.iter().map(stored_item).collect()
     }
 
     /// The products of these folders.
@@ -117,6 +159,31 @@ impl Writer<'_> {
         .bind(&stamps.changed)
         .execute(&mut *self.connection)
         .await?;
+        Ok(())
+    }
+
+    /// Notes which versions of data items were read.
+    async fn set_items(&mut self, items: &[ReadItem<'_>], gone: &[Uuid]) -> Result<()> {
+        if !items.is_empty() {
+            sqlx::query(
+                "INSERT INTO dlm_item (volume_prefix, uid, version, error) \
+                 SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::text[]) \
+                 ON CONFLICT (volume_prefix, uid) DO UPDATE SET version = EXCLUDED.version, error = EXCLUDED.error",
+            )
+            .bind(self.prefix)
+            .bind(items.iter().map(|item| item.uid).collect::<Vec<_>>())
+            .bind(items.iter().map(|item| item.version).collect::<Vec<_>>())
+            .bind(items.iter().map(|item| item.error.map(shown)).collect::<Vec<_>>())
+            .execute(&mut *self.connection)
+            .await?;
+        }
+        if !gone.is_empty() {
+            sqlx::query("DELETE FROM dlm_item WHERE volume_prefix = $1 AND uid = ANY($2)")
+                .bind(self.prefix)
+                .bind(gone)
+                .execute(&mut *self.connection)
+                .await?;
+        }
         Ok(())
     }
 
@@ -169,7 +236,7 @@ impl Writer<'_> {
     }
 
     /// Removes products, with all that was counted and kept of them.
-    async fn remove(&mut self, ids: &[i64]) -> Result<()> {
+    pub(super) async fn remove(&mut self, ids: &[i64]) -> Result<()> {
         if ids.is_empty() {
             return Ok(());
         }
@@ -224,6 +291,11 @@ impl Writer<'_> {
         .bind(rules.values().map(|counts| counts.1).collect::<Vec<_>>())
         .execute(&mut *self.connection)
         .await?;
+        self.count_keys(&keys).await
+    }
+
+    /// Adds to how many products of access rules have values, and numbers, under keys.
+    pub(super) async fn count_keys(&mut self, keys: &BTreeMap<(i32, i32), (i64, i64)>) -> Result<()> {
         sqlx::query(
             "INSERT INTO key_count (access, key, products, numbers) \
              SELECT * FROM unnest($1::integer[], $2::integer[], $3::bigint[], $4::bigint[]) \
@@ -239,8 +311,9 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Puts products in, in place of those of their uids.
-    async fn put(&mut self, mut puts: &[Put<'_>]) -> Result<()> {
+    /// Puts products in, in place of those of their uids, and answers their numbers.
+    pub(super) async fn put(&mut self, mut puts: &[Put<'_>]) -> Result<Vec<i64>> {
+        let mut ids = Vec::with_capacity(puts.len());
         while !puts.is_empty() {
             let mut bytes = 0;
             let fits = |put: &&Put<'_>| {
@@ -249,13 +322,13 @@ impl Writer<'_> {
             };
             let count = puts.iter().take(STATEMENT_PRODUCTS).take_while(fits).count().max(1);
             let (part, rest) = puts.split_at(count);
-            self.put_part(part).await?;
+            ids.extend(self.put_part(part).await?);
             puts = rest;
         }
-        Ok(())
+        Ok(ids)
     }
 
-    async fn put_part(&mut self, puts: &[Put<'_>]) -> Result<()> {
+    async fn put_part(&mut self, puts: &[Put<'_>]) -> Result<Vec<i64>> {
         let uids: Vec<Uuid> = puts.iter().map(|put| put.derived.product.uid).collect();
         let replaced: Vec<i64> =
             sqlx::query_scalar("SELECT id FROM data_product WHERE volume_prefix = $1 AND uid = ANY($2)")
@@ -288,27 +361,29 @@ impl Writer<'_> {
             put.size.iter().for_each(|bytes| leaves.push(id(put), size, &(*bytes).into()));
         }
         leaves.insert(self.connection).await?;
-        self.count(puts.iter().map(|put| (put.derived, put.access)), 1).await
+        self.count(puts.iter().map(|put| (put.derived, put.access)), 1).await?;
+        Ok(ids.into_values().collect())
     }
 
     /// Writes the narrow rows, and answers their numbers by uid.
     async fn put_products(&mut self, puts: &[Put<'_>], uids: &[Uuid]) -> Result<HashMap<Uuid, i64>> {
         let products = || puts.iter().map(|put| put.derived.product);
-        let stamps = Stamps::of(puts.iter().map(|put| put.version.map(|(stamp, _)| stamp)));
+        let stamps = Stamps::of(puts.iter().map(|put| put.stamp));
         let rows: Vec<(Uuid, i64)> = sqlx::query_as(
             "INSERT INTO data_product (volume_prefix, generation, epoch, uid, execution_block, date_created, folder, \
              metadata_file, store_name, access, size, measured, file_size, file_inode, file_modified, file_changed, \
-             digest) \
+             digest, processing_block, flows) \
              SELECT $1, $2, $3, * FROM unnest($4::uuid[], $5::text[], $6::date[], $7::text[], $8::text[], \
              $9::text[], $10::integer[], $11::bigint[], $12::boolean[], $13::bigint[], $14::bigint[], \
-             $15::bigint[], $16::bigint[], $17::bytea[]) \
+             $15::bigint[], $16::bigint[], $17::bytea[], $18::text[], $19::text[]::json[]) \
              ON CONFLICT (volume_prefix, uid) DO UPDATE SET generation = EXCLUDED.generation, \
              epoch = EXCLUDED.epoch, written_at = clock_timestamp(), execution_block = EXCLUDED.execution_block, \
              date_created = EXCLUDED.date_created, folder = EXCLUDED.folder, \
              metadata_file = EXCLUDED.metadata_file, store_name = EXCLUDED.store_name, access = EXCLUDED.access, \
              size = EXCLUDED.size, measured = EXCLUDED.measured, file_size = EXCLUDED.file_size, \
              file_inode = EXCLUDED.file_inode, file_modified = EXCLUDED.file_modified, \
-             file_changed = EXCLUDED.file_changed, digest = EXCLUDED.digest RETURNING uid, id",
+             file_changed = EXCLUDED.file_changed, digest = EXCLUDED.digest, \
+             processing_block = EXCLUDED.processing_block, flows = EXCLUDED.flows RETURNING uid, id",
         )
         .bind(self.prefix)
         .bind(self.author.generation)
@@ -326,7 +401,9 @@ impl Writer<'_> {
         .bind(&stamps.inode)
         .bind(&stamps.modified)
         .bind(&stamps.changed)
-        .bind(puts.iter().map(|put| put.version.map(|(_, digest)| digest.to_vec())).collect::<Vec<_>>())
+        .bind(puts.iter().map(|put| put.digest.map(|digest| digest.to_vec())).collect::<Vec<_>>())
+        .bind(products().map(flow::processing_block).collect::<Vec<_>>())
+        .bind(products().map(|product| flows::shown(&product.flows)).collect::<Vec<_>>())
         .fetch_all(&mut *self.connection)
         .await?;
         Ok(rows.into_iter().collect())
@@ -344,4 +421,14 @@ fn stored(row: &PgRow) -> Result<(Folder, Stored)> {
         generation: row.try_get("generation")?,
     };
     Ok((row.try_get::<&str, _>("folder")?.parse().unwrap_or_default(), stored))
+}
+
+fn stored_item(row: &PgRow) -> Result<(Uuid, StoredItem)> {
+    let item = StoredItem {
+        id: row.try_get("id")?,
+        store_name: row.try_get("store_name")?,
+        digest: row.try_get("digest")?,
+        generation: row.try_get("generation")?,
+    };
+    Ok((row.try_get("uid")?, item))
 }

@@ -3,20 +3,25 @@
 //! Products stand in a persistent ordered map, newest first: a search takes a snapshot of it, which costs nothing, and
 //! then neither waits for writers nor holds them up.
 
+mod flows;
+
 use super::{
-    Annotations, Change, Hit, Hits, Kind, Known, Lookup, Outcome, Reindex, Result, Store, StoreError, Summary,
+    Annotations, Change, Hit, Hits, Item, Kind, Known, Lookup, Outcome, Reindex, Result, Store, StoreError, Summary,
 };
 use crate::access::{Access, Viewer};
 use crate::clock;
 use crate::column::{KeyCount, Keys};
+use crate::dlm;
+use crate::flow::{Flow, FlowId};
 use crate::folder::Folder;
 use crate::product::Product;
 use crate::query::{Place, Query};
 use crate::row::{self, Leaf};
-use crate::status::{Failing, Indexing};
+use crate::status::{Dlm, Failing, Indexing, Sdp};
 use crate::volume::{Digest, Found, Stamp};
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
+use flows::Flows;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
@@ -60,9 +65,12 @@ struct Index {
     failing: BTreeSet<Folder>,
     counts: BTreeMap<Access, Counts>,
     names: HashSet<Arc<str>>,
+    flows: Flows,
     last_id: u64,
     updated: DateTime<Utc>,
     indexing: Indexing,
+    sdp: Option<Sdp>,
+    dlm: Option<Dlm>,
     indexer: bool,
     reindex_waits: bool,
 }
@@ -156,6 +164,8 @@ impl Store for MemoryStore {
             updated: index.updated,
             indexing: index.indexing.clone(),
             coordination: None,
+            sdp: index.sdp.clone(),
+            dlm: index.dlm.clone(),
             failing: index.failing.len() as u64,
             first_failing: failing_files
                 .filter(|file| seen(file))
@@ -177,7 +187,7 @@ impl Store for MemoryStore {
 
     async fn ingest(&self, product: Product) -> Result<()> {
         let mut index = self.write();
-        index.put(Arc::new(product), None);
+        index.put(&Arc::new(product), None);
         index.updated = clock::now();
         Ok(())
     }
@@ -192,6 +202,20 @@ impl Store for MemoryStore {
     async fn unmeasured(&self) -> Result<Vec<Folder>> {
         // Every one was ordered to be measured when it was found, in this process.
         Ok(Vec::new())
+    }
+
+    async fn flows(&self) -> Result<BTreeMap<FlowId, Flow>> {
+        Ok(self.read().flows.all.clone())
+    }
+
+    async fn publish_sdp(&self, sdp: Option<Sdp>) -> Result<()> {
+        self.write().sdp = sdp;
+        Ok(())
+    }
+
+    async fn publish_dlm(&self, dlm: Option<Dlm>) -> Result<()> {
+        self.write().dlm = dlm;
+        Ok(())
     }
 
     async fn publish(&self, indexing: Indexing) -> Result<()> {
@@ -288,6 +312,10 @@ impl Index {
                 Outcome::Unchanged
             }
             Change::Measured { folder, bytes } => self.measured(folder, *bytes),
+            Change::Flow(flow) => self.put_flow(flow),
+            Change::FlowGone(id) => self.remove_flow(id),
+            Change::Item(item) => self.item(item),
+            Change::ItemGone(uid) => self.item_gone(*uid),
         }
     }
 
@@ -304,7 +332,7 @@ impl Index {
         if let Some(old) = before.uid.filter(|old| *old != uid) {
             self.remove(old);
         }
-        self.put(found.product.clone(), size);
+        self.put(&found.product, size);
         if before.uid.is_some() { Outcome::Updated } else { Outcome::Added }
     }
 
@@ -319,15 +347,37 @@ impl Index {
         let entry = self.files.get(folder).and_then(|file| file.uid).and_then(|uid| self.entry(uid));
         match entry.map(|entry| entry.hit.clone()) {
             Some(hit) if hit.size != bytes => {
-                self.put(hit.product, bytes);
+                self.put_in(hit.product, bytes);
                 Outcome::Updated
             }
             _ => Outcome::Unchanged,
         }
     }
 
-    /// Puts a product in, in place of the one of its uid.
-    fn put(&mut self, product: Arc<Product>, size: Option<u64>) {
+    fn item(&mut self, item: &Item) -> Outcome {
+        let before = self.entry(item.uid).map(|entry| entry.hit.clone());
+        let foreign = before.as_ref().is_some_and(|hit| hit.product.store_name != dlm::STORE);
+        let Ok(product) = item.product.as_ref().map_err(drop).and_then(|own| if foreign { Err(()) } else { Ok(own) })
+        else {
+            return self.item_gone(item.uid);
+        };
+        if before.as_ref().is_some_and(|hit| hit.product == *product && hit.size == item.size) {
+            return Outcome::Unchanged;
+        }
+        self.put(product, item.size);
+        if before.is_some() { Outcome::Updated } else { Outcome::Added }
+    }
+
+    fn item_gone(&mut self, uid: Uuid) -> Outcome {
+        if self.entry(uid).is_none_or(|entry| entry.hit.product.store_name != dlm::STORE) {
+            return Outcome::Unchanged;
+        }
+        self.remove(uid);
+        Outcome::Removed
+    }
+
+    /// Puts a product in, in place of the one of its uid, and nothing else.
+    fn put_in(&mut self, product: Arc<Product>, size: Option<u64>) {
         let id = match self.entry(product.uid) {
             Some(entry) => entry.hit.id,
             None => {
@@ -335,12 +385,13 @@ impl Index {
                 self.last_id
             }
         };
-        self.remove(product.uid);
+        self.take_out(product.uid);
         let leaves = row::leaves(&product, size)
             .into_iter()
             .map(|leaf| Leaf { key: self.name(&leaf.key), value: leaf.value })
             .collect();
         self.count(&product, |total| *total += 1);
+        self.flows.put_product(&product);
         self.dates.insert(product.uid, product.date_created);
         self.blocks.entry(product.execution_block.clone()).or_default().insert(product.uid);
         let rank = (Reverse(product.date_created), product.uid);
@@ -348,10 +399,12 @@ impl Index {
         self.products.insert(rank, Arc::new(Entry { hit, leaves }));
     }
 
-    fn remove(&mut self, uid: Uuid) {
+    /// Takes a product out, and nothing else.
+    fn take_out(&mut self, uid: Uuid) {
         let Some(date) = self.dates.remove(&uid) else { return };
         let Some(entry) = self.products.remove(&(Reverse(date), uid)) else { return };
         let product = &entry.hit.product;
+        self.flows.remove_product(product);
         if let Some(uids) = self.blocks.get_mut(&product.execution_block) {
             uids.remove(&uid);
             if uids.is_empty() {

@@ -1,0 +1,239 @@
+//! The table of the Data Lifecycle Manager, which is in the same database and another team's: it is only read, and by one
+//! process only. What it shows is compared with what was read of it before (`dlm_item`) inside the database, so that no
+//! more than the changes cross over, and no request ever asks for it.
+
+use super::{PostgresStore, allow};
+use crate::config::DlmSettings;
+use crate::dlm::DataItem;
+use crate::store::{Result, StoreError};
+use crate::yaml::MAX_BYTES;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How long comparing or reading may take.
+const LIMIT: Duration = Duration::from_secs(60);
+/// How long to wait for somebody's lock on the table.
+const LOCK: &str = "2s";
+
+/// What tells versions of the table apart without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// Moves when the table changes, with some delay.
+    text: String,
+    /// Whether rows tell their version themselves.
+    versioned: bool,
+}
+
+/// How the table stands to what was read of it.
+#[derive(Debug, Default)]
+pub struct Difference {
+    /// All its rows.
+    pub items: u64,
+    /// Items to be read, and about how many bytes each has.
+    pub changed: Vec<(Uuid, u64)>,
+    /// Items that were read and are gone, or carry no metadata any more.
+    pub gone: Vec<Uuid>,
+}
+
+/// What was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Items that are products.
+    pub products: u64,
+    /// Items that are none, though they carry metadata.
+    pub passed_over: u64,
+    /// Why one of them is none.
+    pub why: Option<String>,
+}
+
+/// An item that was read, in which version; nothing where its metadata is larger than a metadata file may be.
+#[derive(Debug)]
+pub struct Read {
+    /// Which item.
+    pub uid: Uuid,
+    /// For the next comparison.
+    pub version: String,
+    /// What it has.
+    pub item: Option<DataItem>,
+}
+
+impl PostgresStore {
+    /// Looks whether the table may have changed, in the catalogues alone.
+    ///
+    /// # Errors
+    /// Where it is not there, or the database cannot be used.
+    pub async fn dlm_signature(&self, table: &DlmSettings) -> Result<Signature> {
+        let work = async {
+            let mut session = self.database.session().await?;
+            let row = sqlx::query(
+                "SELECT concat_ws(' ', c.oid, pg_relation_filenode(c.oid), c.relacl, n.nspacl, \
+                 pg_stat_get_tuples_inserted(c.oid), pg_stat_get_tuples_updated(c.oid), \
+                 pg_stat_get_tuples_deleted(c.oid), (SELECT string_agg(concat(a.attname, a.atttypid, a.attacl), ',' \
+                 ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped)) AS text, \
+                 c.relkind IN ('r', 'p', 'm') AND has_table_privilege(c.oid, 'SELECT') AS versioned \
+                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2",
+            )
+            .bind(&table.schema)
+            .bind(&table.table)
+            .fetch_optional(&mut *session)
+            .await?;
+            // What is not there is no fault of the connection.
+            session.settle(Ok(()))?;
+            let missing = || StoreError::Unavailable(format!("there is no table {}.{}", table.schema, table.table));
+            let row = row.ok_or_else(missing)?;
+            Ok(Signature { text: row.try_get("text")?, versioned: row.try_get("versioned")? })
+        };
+        self.database.bounded(work).await
+    }
+
+    /// Compares the table with what was read of it. Without a table everything that was read is gone.
+    ///
+    /// # Errors
+    /// Where the table cannot be read, or the database cannot be used.
+    pub async fn dlm_difference(&self, table: Option<(&DlmSettings, &Signature)>) -> Result<Difference> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let mut transaction = session.begin().await?;
+            allow(&mut transaction, LIMIT).await?;
+            let difference = difference(&mut transaction, prefix, self.generation(), table).await;
+            transaction.rollback().await?;
+            session.settle(Ok(()))?;
+            difference
+        };
+        self.database.bounded_by(LIMIT, work).await
+    }
+
+    /// Reads items. Of those that are not there any more nothing is answered.
+    ///
+    /// # Errors
+    /// Where the table cannot be read, or the database cannot be used.
+    pub async fn dlm_read(&self, table: &DlmSettings, signature: &Signature, uids: &[Uuid]) -> Result<Vec<Read>> {
+        let work = async {
+            let mut session = self.database.session().await?;
+            let mut transaction = session.begin().await?;
+            allow(&mut transaction, LIMIT).await?;
+            let items = read(&mut transaction, self.generation(), table, signature, uids).await;
+            transaction.rollback().await?;
+            session.settle(Ok(()))?;
+            items
+        };
+        self.database.bounded_by(LIMIT, work).await
+    }
+
+    /// Counts what was read.
+    ///
+    /// # Errors
+    /// Where the database cannot be used.
+    pub async fn dlm_counts(&self) -> Result<Counts> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let counts: std::result::Result<(i64, i64, Option<String>), _> = sqlx::query_as(
+                "SELECT count(*) FILTER (WHERE error IS NULL), count(error), min(error) FROM dlm_item \
+                 WHERE volume_prefix = $1",
+            )
+            .bind(prefix)
+            .fetch_one(&mut *session)
+            .await;
+            let count = |n| u64::try_from(n).unwrap_or_default();
+            let counts = counts.map(|(products, passed_over, why)| Counts {
+                products: count(products),
+                passed_over: count(passed_over),
+                why,
+            });
+            session.settle(counts.map_err(StoreError::from))
+        };
+        self.database.bounded(work).await
+    }
+}
+
+/// The statement that answers the items of the table which may be products, in versions that are their own transaction's
+/// number where rows have one, and a hash of all that is read of them otherwise.
+fn items(table: &DlmSettings, signature: &Signature) -> String {
+    let version = if signature.versioned {
+        "d.xmin::text"
+    } else {
+        "md5(concat_ws(' ', d.metadata, d.item_name, d.item_state, d.uri, d.item_size))"
+    };
+    let DlmSettings { schema, table } = table;
+    format!(
+        "SELECT d.uid, {version} AS version, d.metadata, d.item_name, d.item_state::text AS item_state, d.uri, \
+         d.item_size::bigint AS item_size FROM \"{schema}\".\"{table}\" d \
+         WHERE d.metadata IS NOT NULL AND d.deleted IS NOT TRUE AND d.item_state::text IS DISTINCT FROM 'DELETED'"
+    )
+}
+
+async fn wait_shortly(connection: &mut PgConnection) -> Result<()> {
+    sqlx::query("SELECT set_config('lock_timeout', $1, true)").bind(LOCK).execute(connection).await?;
+    Ok(())
+}
+
+async fn difference(
+    connection: &mut PgConnection,
+    prefix: &str,
+    generation: i32,
+    table: Option<(&DlmSettings, &Signature)>,
+) -> Result<Difference> {
+    wait_shortly(connection).await?;
+    let mut difference = Difference::default();
+    let Some((table, signature)) = table else {
+        difference.gone = sqlx::query_scalar("SELECT uid FROM dlm_item WHERE volume_prefix = $1")
+            .bind(prefix)
+            .fetch_all(connection)
+            .await?;
+        return Ok(difference);
+    };
+    let sql = format!(
+        "SELECT coalesce(i.uid, o.uid) AS uid, i.uid IS NOT NULL AS there, pg_column_size(i.metadata)::bigint AS size \
+         FROM ({}) i FULL JOIN (SELECT uid, version FROM dlm_item WHERE volume_prefix = $1) o USING (uid) \
+         WHERE i.uid IS NULL OR o.version IS DISTINCT FROM concat($2::integer, ':', i.version)",
+        items(table, signature)
+    );
+    let rows: Vec<(Uuid, bool, Option<i64>)> =
+        sqlx::query_as(AssertSqlSafe(sql)).bind(prefix).bind(generation).fetch_all(&mut *connection).await?;
+    for (uid, there, size) in rows {
+        if there {
+            difference.changed.push((uid, size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default()));
+        } else {
+            difference.gone.push(uid);
+        }
+    }
+    let sql = format!("SELECT count(*) FROM \"{}\".\"{}\"", table.schema, table.table);
+    let items: i64 = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await?;
+    difference.items = u64::try_from(items).unwrap_or_default();
+    Ok(difference)
+}
+
+async fn read(
+    connection: &mut PgConnection,
+    generation: i32,
+    table: &DlmSettings,
+    signature: &Signature,
+    uids: &[Uuid],
+) -> Result<Vec<Read>> {
+    wait_shortly(connection).await?;
+    let sql = format!(
+        "SELECT uid, concat($2::integer, ':', version) AS version, item_name, item_state, uri, item_size, \
+         CASE WHEN octet_length(metadata::text) < {MAX_BYTES} THEN metadata::text END AS metadata \
+         FROM ({} AND d.uid = ANY($1)) i",
+        items(table, signature)
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(uids).bind(generation).fetch_all(connection).await?;
+    rows.iter()
+        .map(|row| {
+            let (uid, metadata) = (row.try_get("uid")?, row.try_get::<Option<String>, _>("metadata")?);
+            let item = match metadata {
+                None => None,
+                Some(metadata) => Some(DataItem {
+                    uid,
+                    metadata,
+                    name: row.try_get("item_name")?,
+                    state: row.try_get("item_state")?,
+                    uri: row.try_get("uri")?,
+                    size: row.try_get("item_size")?,
+                }),
+            };
+            Ok(Read { uid, version: row.try_get("version")?, item })
+        })
+        .collect()
+}
