@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-/// How often to look.
-const LOOK: Duration = Duration::from_secs(5);
+/// The pause before what failed is tried again where no table is followed.
+const PAUSE: Duration = Duration::from_secs(5);
 /// After how long everything is compared in any case: a change shows within a minute, whatever the statistics say.
 const COMPARE: Duration = Duration::from_secs(40);
 /// How much longer than a comparison the pause after it is at the least.
@@ -30,12 +30,13 @@ const PROGRESS: Duration = Duration::from_secs(1);
 /// Follows the table for as long as the future is polled. Where none is configured, what was read of one leaves.
 pub(crate) async fn follow(store: Arc<PostgresStore>, settings: Option<DlmSettings>) {
     let Some(table) = settings else { return leave(&store).await };
+    let look = table.look;
     let mut follower = Follower { store, table, state: status::Dlm::default(), compared: None };
     loop {
         let begun = Instant::now();
         let looked = follower.look().await;
         follower.note(looked).await;
-        tokio::time::sleep(LOOK.max((begun.elapsed() * EASE).min(COMPARE / 2))).await;
+        tokio::time::sleep(look.max((begun.elapsed() * EASE).min(COMPARE / 2))).await;
     }
 }
 
@@ -53,7 +54,7 @@ async fn leave(store: &Arc<PostgresStore>) {
             }
             Err(error) => debug!("what was read of data items is not known: {error}"),
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -108,6 +108,7 @@ pub const VARIABLES: &[Variable] = &[
     ),
     variable("SKA_DATAPRODUCT_API_POSTGRESQL_DLM_SCHEMA", "dlm", "the schema of their table"),
     variable("SKA_DATAPRODUCT_API_POSTGRESQL_DLM_METADATA_TABLE_NAME", "data_item", "the name of their table"),
+    variable("DPD_DLM_LOOK_SECONDS", "5", "how often it is looked whether their table changed"),
     variable("REACT_APP_SKA_DATAPRODUCT_DASHBOARD_URL", "http://localhost", "the dashboard's origin, for CORS"),
     variable("REACT_APP_SKA_DATAPRODUCT_DASHBOARD_PORT", "8100", "the dashboard's port, for CORS"),
     variable(

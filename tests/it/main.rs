@@ -4,6 +4,7 @@ mod arrival;
 mod cli;
 mod contract;
 mod daemons;
+mod dlm;
 mod download;
 mod faults;
 mod hardship;

@@ -1,5 +1,6 @@
 //! What the tests and the benchmark share: the program under test as a process, its HTTP, and volumes to run it on.
 
+pub mod dlm;
 pub mod etcd;
 pub mod opens;
 pub mod postgres;

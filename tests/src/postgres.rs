@@ -407,6 +407,20 @@ impl Database {
         });
     }
 
+    /// Locks a table against everybody, until the lock is dropped.
+    ///
+    /// # Panics
+    /// When that is not done.
+    pub fn lock(&self, table: &str) -> Lock {
+        let sql = format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+        let locking = async {
+            let mut connection = self.connection(None).await?;
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
+            Ok::<_, sqlx::Error>(Lock(connection))
+        };
+        runtime().block_on(locking).expect("a lock")
+    }
+
     fn ask<T: Send>(&self, sql: &str, work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T> + Send) -> T {
         self.try_ask(work).unwrap_or_else(|error| {
             panic!(
@@ -448,6 +462,10 @@ impl Database {
         PgConnection::connect_with(&options.database(&self.name).ssl_mode(PgSslMode::Disable)).await
     }
 }
+
+/// A lock on a table, which ends with its connection.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "it holds the lock")] PgConnection);
 
 impl Drop for Database {
     fn drop(&mut self) {

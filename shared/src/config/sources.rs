@@ -26,6 +26,8 @@ pub struct DlmSettings {
     pub schema: String,
     /// Its name.
     pub table: String,
+    /// How often it is looked whether it changed.
+    pub look: Duration,
 }
 
 impl SdpSettings {
@@ -71,7 +73,8 @@ impl DlmSettings {
         let name = |name| variables.value(name, postgresql::NAME, postgresql::identifier);
         let schema = name("SKA_DATAPRODUCT_API_POSTGRESQL_DLM_SCHEMA")?;
         let table = name("SKA_DATAPRODUCT_API_POSTGRESQL_DLM_METADATA_TABLE_NAME")?;
-        Ok(enabled.then_some(DlmSettings { schema, table }))
+        let look = variables.number("DPD_DLM_LOOK_SECONDS", 1..=30).map(Duration::from_secs)?;
+        Ok(enabled.then_some(DlmSettings { schema, table, look }))
     }
 }
 

@@ -155,7 +155,7 @@ fn items(table: &DlmSettings, signature: &Signature) -> String {
     } else {
         "md5(concat_ws(' ', d.metadata, d.item_name, d.item_state, d.uri, d.item_size))"
     };
-    let DlmSettings { schema, table } = table;
+    let DlmSettings { schema, table, .. } = table;
     format!(
         "SELECT d.uid, {version} AS version, d.metadata, d.item_name, d.item_state::text AS item_state, d.uri, \
          d.item_size::bigint AS item_size FROM \"{schema}\".\"{table}\" d \
