@@ -3,6 +3,7 @@
 VOLUME ?= samples/volume
 LISTEN ?= 127.0.0.1:8000
 SCALE ?= 20000
+PART ?=
 
 .PHONY: help run test lint bench dev-db
 
@@ -29,10 +30,10 @@ lint: ## Format, clippy, links of the documentation, and that the core is pure
 	  | grep -E '^(tokio|cap-std|mio|tracing-subscriber|hyper|notify) ' || \
 	  { echo 'lint: shared without features must stay free of I/O'; exit 1; }
 
-bench: ## Measures a volume of SCALE products; writes docs/benchmarks.md
+bench: ## Measures a volume of SCALE products; writes docs/benchmarks.md (PART: standalone, daemons or sources)
 	@tests/prepare test
 	cargo build --release --workspace --bins
-	cargo bench --package tests -- $(SCALE)
+	cargo bench --package tests -- $(SCALE) $(PART)
 
 dev-db: ## Starts a PostgreSQL to play with on port DEV_DB_PORT, 5433 by default; STOP=1 stops it
 	@tests/dev-db $(if $(STOP),stop,start)

@@ -14,8 +14,8 @@ const TAKEOVERS: usize = 20;
 /// The term of the takeovers, in seconds: a short one, so that twenty of them end soon.
 const TERM: f64 = 3.0;
 
-/// Measures them; `in_memory` is how long the standalone program took for its first index.
-pub(crate) fn measure(volume: &Volume, scale: usize, in_memory: f64, report: &mut Report) {
+/// Measures them; `in_memory` is how long the standalone program took for its first index, where it was measured.
+pub(crate) fn measure(volume: &Volume, scale: usize, in_memory: Option<f64>, report: &mut Report) {
     let postgres = Postgres::for_measurement();
     let database = postgres.database();
     let api = Server::with(daemon("dpd-api", volume, &database), false);
@@ -45,7 +45,7 @@ fn first_index(
     database: &Database,
     api: &Server,
     scale: usize,
-    in_memory: f64,
+    in_memory: Option<f64>,
     report: &mut Report,
 ) -> Server {
     let indexer = Server::with(daemon("dpd-indexer", volume, database), false);
@@ -54,8 +54,9 @@ fn first_index(
     report.row(
         "first index",
         &format!("{seconds:.2} s, {:.0} products/s", scale as f64 / seconds),
-        &format!("in memory, {in_memory:.2} s, {:.0} products/s", scale as f64 / in_memory),
-        &format!("{:.1}×", seconds / in_memory),
+        &in_memory
+            .map_or("nothing".to_owned(), |own| format!("in memory, {own:.2} s, {:.0} products/s", scale as f64 / own)),
+        &in_memory.map_or(String::new(), |own| format!("{:.1}×", seconds / own)),
     );
     let bytes = database.value("SELECT pg_database_size(current_database())").as_u64().unwrap_or_default();
     report.row(

@@ -23,6 +23,26 @@ impl Report {
     }
 }
 
+/// Writes a part's table into the page, in place of the one that it had.
+pub(crate) fn write(page: &Path, part: &str, title: &str, scale: usize, report: &Report) {
+    let before = std::fs::read_to_string(page).unwrap_or_default();
+    let head = "# Benchmarks\n\nSeconds depend on the machine; the ratios are what counts. All with the release build and a warm cache.\n\n";
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let own = format!(
+        "## {title}\n\nMade by `make bench SCALE={scale} PART={part}`: {scale} products, {cores} cores.\n\n\
+         | what | measured | beside it, in the same run | ratio |\n|---|---|---|---|\n{}\n",
+        report.0
+    );
+    let mut sections: Vec<String> =
+        before.split("\n## ").skip(1).map(|text| format!("## {}\n", text.trim_end())).collect();
+    match sections.iter_mut().find(|section| section.starts_with(&format!("## {title}\n"))) {
+        Some(section) => *section = own,
+        None => sections.push(own),
+    }
+    let text: Vec<&str> = sections.iter().map(|section| section.trim_end()).collect();
+    std::fs::write(page, format!("{head}{}\n", text.join("\n\n"))).expect("the page of benchmarks");
+}
+
 /// The seconds that a shell command takes: the best of three.
 pub(crate) fn shell(folder: &Path, command: &str) -> f64 {
     let once = || {
