@@ -3,7 +3,9 @@
 //! It ends when its test process does, however that ends: a shell keeps it, and kills it when the pipe that brings its
 //! orders is closed.
 
-use etcd_client::{Client, CompactionOptions, DeleteOptions, GetOptions, Txn, TxnOp};
+use etcd_client::{
+    Certificate, Client, CompactionOptions, ConnectOptions, DeleteOptions, GetOptions, TlsOptions, Txn, TxnOp,
+};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -40,6 +42,9 @@ const REQUEST: Duration = Duration::from_secs(5);
 pub struct Etcd {
     runtime: Runtime,
     port: u16,
+    /// Whether it talks to those alone who know its certificate, and the password once that is asked for.
+    secured: bool,
+    password: Option<String>,
     server: Option<Pid>,
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
@@ -49,17 +54,42 @@ pub struct Etcd {
 
 impl Etcd {
     /// One with nothing in it.
+    pub fn start() -> Etcd {
+        Etcd::with(false)
+    }
+
+    /// One that is talked to by TLS, with the certificate that [`Etcd::certificate`] names, and asks for this password of
+    /// the user `root`.
     ///
     /// # Panics
     /// When it does not start.
-    pub fn start() -> Etcd {
+    pub fn secured(password: &str) -> Etcd {
+        let mut etcd = Etcd::with(true);
+        etcd.ask(async |client| {
+            let mut auth = client.auth_client();
+            auth.user_add("root", password, None).await?;
+            auth.user_grant_role("root", "root").await?;
+            auth.auth_enable().await
+        })
+        .expect("a password");
+        etcd.password = Some(password.to_owned());
+        etcd
+    }
+
+    /// The file with the certificate of one that is secured.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.path().join("certificate.pem")
+    }
+
+    fn with(secured: bool) -> Etcd {
         let memory = Path::new("/dev/shm");
         let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
         let folder = TempDir::new_in(place).expect("a folder");
         // Held together, so that they are two.
         let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
         let [port, peer] = listeners.map(|listener| listener.local_addr().expect("its address").port());
-        let (clients, peers) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer}"));
+        let clients = format!("{}://127.0.0.1:{port}", protocol(secured));
+        let peers = format!("http://127.0.0.1:{peer}");
         let mut shell = Command::new("sh");
         shell.args(["-c", KEEPER, "etcd"]).arg(program()).current_dir(folder.path());
         for (name, value) in [
@@ -73,11 +103,18 @@ impl Etcd {
         ] {
             shell.arg(format!("--{name}={value}"));
         }
+        if secured {
+            let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+            std::fs::write(folder.path().join("certificate.pem"), own.cert.pem()).expect("written");
+            std::fs::write(folder.path().join("key.pem"), own.signing_key.serialize_pem()).expect("written");
+            shell.args(["--cert-file=certificate.pem", "--key-file=key.pem"]);
+        }
         shell.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut shell = shell.spawn().expect("a shell");
         let runtime = Runtime::new().expect("a runtime");
         let answers = BufReader::new(shell.stdout.take().expect("stdout"));
-        let mut etcd = Etcd { runtime, port, server: None, orders: shell.stdin.take(), answers, shell, folder };
+        let orders = shell.stdin.take();
+        let mut etcd = Etcd { runtime, port, secured, password: None, server: None, orders, answers, shell, folder };
         etcd.restart();
         etcd
     }
@@ -143,8 +180,16 @@ impl Etcd {
     fn ask<T>(&self, request: impl AsyncFnOnce(Client) -> Result<T, etcd_client::Error>) -> Option<T> {
         self.runtime.block_on(async {
             let asked = async {
-                let client = Client::connect([format!("http://127.0.0.1:{}", self.port)], None).await?;
-                request(client).await
+                let mut options = ConnectOptions::new();
+                if self.secured {
+                    let pem = std::fs::read(self.certificate()).expect("the certificate");
+                    options = options.with_tls(TlsOptions::new().ca_certificate(Certificate::from_pem(pem)));
+                }
+                if let Some(password) = &self.password {
+                    options = options.with_user("root", password);
+                }
+                let endpoint = format!("{}://127.0.0.1:{}", protocol(self.secured), self.port);
+                request(Client::connect([endpoint], Some(options)).await?).await
             };
             tokio::time::timeout(REQUEST, asked).await.ok()?.ok()
         })
@@ -221,6 +266,10 @@ impl Drop for Etcd {
         self.orders = None;
         let _ = self.shell.wait();
     }
+}
+
+fn protocol(secured: bool) -> &'static str {
+    if secured { "https" } else { "http" }
 }
 
 /// The key of a flow of data products.

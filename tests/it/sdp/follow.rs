@@ -187,6 +187,34 @@ fn keys_may_have_a_prefix() {
     assert!(rows[0]["sdp_flows"].as_str().is_some_and(|flows| flows.contains("data-product:x")), "{rows:?}");
 }
 
+#[test]
+fn a_secured_database_is_followed_by_who_may() {
+    let (etcd, volume) = (Etcd::secured("geheim"), Volume::new());
+    etcd.put(tests::etcd::key(BLOCK, "x"), tests::etcd::value("eb/x"));
+    let start = |more: &[(&str, &str)]| {
+        let mut command = serve(volume.path());
+        command.envs(settings(&etcd)).env("SDP_CONFIG_PROTOCOL", "https").envs(more.iter().copied());
+        Server::with(command, true)
+    };
+    let certificate = etcd.certificate();
+    let certificate = ("SDP_CONFIG_CERT", certificate.to_str().expect("UTF-8"));
+    let root = ("SDP_CONFIG_USERNAME", "root");
+    for wrong in [
+        &[root, ("SDP_CONFIG_PASSWORD", "geheim")][..],
+        &[certificate],
+        &[certificate, root, ("SDP_CONFIG_PASSWORD", "wrong")],
+        &[("SDP_CONFIG_CERT", "/nowhere"), root, ("SDP_CONFIG_PASSWORD", "geheim")],
+    ] {
+        let server = start(wrong);
+        let status = server.wait_for_status("an error", |status| status["sdp_config_db"]["error"].is_string());
+        assert_eq!(status["sdp_config_db"]["connected"], false);
+        assert!(server.search(&[]).is_empty() && !server.log().contains("geheim"));
+    }
+    let server = start(&[certificate, root, ("SDP_CONFIG_PASSWORD", "geheim")]);
+    server.wait_for_status("the watch", |status| status["sdp_config_db"]["watcher_connected"] == true);
+    tests::wait_for("the flow", || (server.search(&[]).len() == 1).then_some(()));
+}
+
 /// The product of a flow whose folder a network file system shows late.
 #[test]
 fn a_folder_that_shows_late_is_looked_at_again() {
