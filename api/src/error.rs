@@ -21,6 +21,8 @@ pub(crate) enum ApiError {
     ContentEncoding,
     Unprocessable(String),
     HeadersTooLarge,
+    PreconditionFailed,
+    RangeNotSatisfiable { total: u64 },
     Internal,
     Unavailable(String),
 }
@@ -61,6 +63,12 @@ impl ApiError {
             ApiError::HeadersTooLarge => {
                 (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's headers are too large.".to_owned())
             }
+            ApiError::PreconditionFailed => {
+                (StatusCode::PRECONDITION_FAILED, "It is not the version that the request names.".to_owned())
+            }
+            ApiError::RangeNotSatisfiable { total } => {
+                (StatusCode::RANGE_NOT_SATISFIABLE, format!("There is no such range: it has {total} bytes."))
+            }
             ApiError::Internal => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Something went wrong here; the service's log says what.".to_owned(),
@@ -73,6 +81,10 @@ impl ApiError {
         match self {
             ApiError::MethodNotAllowed { allow } => {
                 headers.extend(HeaderValue::from_str(&allow).ok().map(|allow| (header::ALLOW, allow)));
+            }
+            ApiError::RangeNotSatisfiable { total } => {
+                let range = HeaderValue::from_str(&format!("bytes */{total}"));
+                headers.extend(range.ok().map(|range| (header::CONTENT_RANGE, range)));
             }
             ApiError::Unavailable(_) => drop(headers.insert(header::RETRY_AFTER, RETRY_AFTER)),
             _ => {}

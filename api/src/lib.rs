@@ -5,8 +5,9 @@
 //! make an answer of.
 
 mod annotation;
-mod download;
+pub mod download;
 mod error;
+mod files;
 mod ingest;
 mod metadata;
 mod openapi;
@@ -36,6 +37,7 @@ pub struct Api {
     started: DateTime<Utc>,
     openapi: serde_json::Value,
     downloads: download::Running,
+    plans: download::Plans,
     pages: paging::Pages,
 }
 
@@ -51,9 +53,9 @@ impl Api {
         indexing: IndexingSettings,
     ) -> Result<Arc<Api>, serde_yaml::Error> {
         let openapi = openapi::document(version(&settings), &settings.root_path)?;
-        let downloads = download::Running::default();
+        let (downloads, plans) = (download::Running::default(), download::Plans::default());
         let pages = paging::Pages::default();
-        Ok(Arc::new(Api { store, volume, settings, indexing, started: clock::now(), openapi, downloads, pages }))
+        Ok(Arc::new(Api { store, volume, settings, indexing, started: clock::now(), openapi, downloads, plans, pages }))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A request as handlers see it, and the reading of its body.
 
+use crate::download::respond::Head;
 use crate::error::{ApiError, Result};
 use bytes::{Buf, Bytes};
 use futures::stream::{BoxStream, StreamExt};
@@ -8,7 +9,7 @@ use shared::access::Viewer;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
-use warp::http::{HeaderMap, header};
+use warp::http::{HeaderMap, Method, header};
 
 /// The largest body of most requests, in bytes.
 pub(crate) const BODY_LIMIT: usize = 1024 * 1024;
@@ -25,10 +26,15 @@ pub(crate) type Body = BoxStream<'static, std::result::Result<Bytes, warp::Error
 
 /// A request.
 pub(crate) struct Request {
+    pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Body,
     /// What stands in the path where the route has `{…}`.
     pub(crate) parameter: Option<String>,
+    /// What stands in the path from where the route has `{…*}`, as it came: percent-encoded.
+    pub(crate) tail: Option<String>,
+    /// What stands after the `?`, as it came.
+    pub(crate) query: String,
     pub(crate) viewer: Viewer,
 }
 
@@ -53,6 +59,28 @@ impl Request {
         let bytes = self.bytes(limit).await?;
         serde_json::from_slice(&bytes)
             .map_err(|error| ApiError::BadRequest(format!("The request's body cannot be read as JSON: {error}.")))
+    }
+
+    /// The method and the headers.
+    pub(crate) fn head(&self) -> Head {
+        Head { method: self.method.clone(), headers: self.headers.clone() }
+    }
+
+    /// A parameter of the query; `None` where it is absent or empty. The last of several counts.
+    pub(crate) fn query(&self, name: &str) -> Option<String> {
+        let pairs = form_urlencoded::parse(self.query.as_bytes());
+        pairs
+            .filter(|(own, _)| own == name)
+            .last()
+            .map(|(_, value)| value.into_owned())
+            .filter(|value| !value.is_empty())
+    }
+
+    /// A whole number in the query; `default` where it is absent.
+    pub(crate) fn number(&self, name: &str, default: usize) -> Result<usize> {
+        let Some(text) = self.query(name) else { return Ok(default) };
+        let unreadable = || ApiError::BadRequest(format!("{name}: '{text}' is not a whole number from 0 on."));
+        text.parse().map_err(|_| unreadable())
     }
 
     async fn bytes(mut self, limit: usize) -> Result<Vec<u8>> {
@@ -105,6 +133,19 @@ pub(crate) fn wanted(body: &Map<String, Value>) -> Result<Wanted> {
         Some(id) => Ok(Wanted::ExecutionBlock(id.to_owned())),
         None => Err(ApiError::BadRequest("The request needs a 'uid' or an 'execution_block'.".to_owned())),
     }
+}
+
+/// Reads `uid`, or else `execution_block`, from a query.
+pub(crate) fn wanted_in_query(request: &Request) -> Result<Wanted> {
+    let names = ["uid", "execution_block"];
+    let pairs = names.iter().filter_map(|name| Some(((*name).to_owned(), request.query(name)?.into())));
+    wanted(&pairs.collect())
+}
+
+/// The uid in a path.
+pub(crate) fn wanted_uid(request: &Request) -> Result<Uuid> {
+    let text = request.parameter.as_deref().unwrap_or_default();
+    text.parse().map_err(|_| ApiError::BadRequest(format!("uid: '{text}' is not a UUID.")))
 }
 
 /// A text in a body; `None` where it is absent, null or empty.

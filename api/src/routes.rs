@@ -7,7 +7,7 @@
 use crate::error::ApiError;
 use crate::reply::Response;
 use crate::request::{self, Body, Request};
-use crate::{Api, annotation, download, error, ingest, metadata, openapi, reindex, search, status};
+use crate::{Api, annotation, download, error, files, ingest, metadata, openapi, reindex, search, status};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use shared::access::Viewer;
@@ -21,7 +21,7 @@ type Handler = fn(Arc<Api>, Request) -> BoxFuture<'static, error::Result<Respons
 
 struct Route {
     method: Method,
-    /// Names between slashes; one of them may be a parameter, `{…}`.
+    /// Names between slashes; one of them may be a parameter, `{…}`, and the last may be one for all that follows, `{…*}`.
     path: &'static str,
     handler: Handler,
 }
@@ -40,7 +40,11 @@ const ROUTES: &[Route] = routes! {
     POST "/filterdataproducts" search::filter;
     GET "/reindexdataproducts" reindex::reindex;
     POST "/reindexdataproducts" reindex::reindex;
-    POST "/download" download::download;
+    POST "/download" download::by_body;
+    GET "/download" download::by_query;
+    GET "/download/{uid}" download::by_uid;
+    GET "/products/{uid}/files" files::list;
+    GET "/products/{uid}/files/{path*}" files::file;
     POST "/dataproductmetadata" metadata::metadata;
     POST "/ingestnewdataproduct" ingest::data_product;
     POST "/ingestnewmetadata" ingest::metadata;
@@ -61,17 +65,27 @@ pub(crate) fn filter(api: Arc<Api>) -> impl Filter<Extract = (Response,), Error 
     warp::any()
         .and(warp::method())
         .and(warp::path::full())
+        .and(warp::query::raw().or(warp::any().map(String::new)).unify())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
-        .then(move |method: Method, path: warp::path::FullPath, headers: HeaderMap, body| {
-            answer(api.clone(), method, path.as_str().to_owned(), headers, request::body(body))
+        .then(move |method: Method, path: warp::path::FullPath, query, headers: HeaderMap, body| {
+            let target = Target { method, path: path.as_str().to_owned(), query };
+            answer(api.clone(), target, headers, request::body(body))
         })
         .boxed()
 }
 
+/// The first line of a request.
+struct Target {
+    method: Method,
+    path: String,
+    query: String,
+}
+
 /// Answers a request, whatever happens.
-async fn answer(api: Arc<Api>, method: Method, path: String, headers: HeaderMap, body: Body) -> Response {
-    let answer = AssertUnwindSafe(dispatch(api, &method, &path, headers, body)).catch_unwind().await;
+async fn answer(api: Arc<Api>, target: Target, headers: HeaderMap, body: Body) -> Response {
+    let answer = AssertUnwindSafe(dispatch(api, &target, headers, body)).catch_unwind().await;
+    let Target { method, path, .. } = target;
     let response = match answer {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => {
@@ -87,25 +101,23 @@ async fn answer(api: Arc<Api>, method: Method, path: String, headers: HeaderMap,
     response
 }
 
-async fn dispatch(
-    api: Arc<Api>,
-    method: &Method,
-    path: &str,
-    headers: HeaderMap,
-    body: Body,
-) -> error::Result<Response> {
-    let head = path.len() + headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
+async fn dispatch(api: Arc<Api>, target: &Target, headers: HeaderMap, body: Body) -> error::Result<Response> {
+    let Target { method, path, query } = target;
+    let head = path.len()
+        + query.len()
+        + headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
     if head > HEAD_LIMIT {
         return Err(ApiError::HeadersTooLarge);
     }
     let path = below_root(path, &api.settings.root_path);
-    let matching: Vec<_> = ROUTES.iter().filter_map(|route| Some((route, parameter(route.path, path)?))).collect();
+    let matching: Vec<_> = ROUTES.iter().filter_map(|route| Some((route, parameters(route.path, path)?))).collect();
     // What answers GET answers HEAD: the connection leaves the body out.
     let wanted = if *method == Method::HEAD { &Method::GET } else { method };
     match matching.iter().find(|(route, _)| route.method == *wanted) {
-        Some((route, parameter)) => {
-            let parameter = parameter.map(str::to_owned);
-            (route.handler)(api, Request { headers, body, parameter, viewer: Viewer::anonymous() }).await
+        Some((route, parameters)) => {
+            let [parameter, tail] = [parameters.one, parameters.tail].map(|text| text.map(str::to_owned));
+            let (method, query, viewer) = (method.clone(), query.clone(), Viewer::anonymous());
+            (route.handler)(api, Request { method, headers, body, parameter, tail, query, viewer }).await
         }
         None if matching.is_empty() => {
             Err(ApiError::NotFound("There is nothing at this path; /docs lists what there is.".to_owned()))
@@ -114,12 +126,14 @@ async fn dispatch(
     }
 }
 
-fn allowed(matching: &[(&Route, Option<&str>)]) -> String {
+fn allowed(matching: &[(&Route, Parameters<'_>)]) -> String {
     let methods = matching.iter().flat_map(|(route, _)| match route.method {
         Method::GET => &["GET", "HEAD"][..],
         _ => &["POST"],
     });
-    methods.copied().collect::<Vec<_>>().join(", ")
+    let mut methods: Vec<_> = methods.copied().collect();
+    methods.dedup();
+    methods.join(", ")
 }
 
 /// The path without the prefix that an ingress shows; ingresses that strip it themselves are served as well.
@@ -127,19 +141,31 @@ fn below_root<'a>(path: &'a str, root: &str) -> &'a str {
     path.strip_prefix(root).filter(|rest| rest.starts_with('/')).unwrap_or(path)
 }
 
-/// Whether a path is a route's: `Some` with what stands for the route's parameter, if it has one.
-fn parameter<'a>(route: &str, path: &'a str) -> Option<Option<&'a str>> {
-    let mut parameter = None;
-    let mut names = path.split('/');
+/// What stands in a path for a route's parameters, as it came.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Parameters<'a> {
+    one: Option<&'a str>,
+    tail: Option<&'a str>,
+}
+
+/// Whether a path is a route's: `Some` with what stands for the route's parameters.
+fn parameters<'a>(route: &str, path: &'a str) -> Option<Parameters<'a>> {
+    let mut parameters = Parameters::default();
+    let mut rest = Some(path);
     for name in route.split('/') {
-        let own = names.next()?;
-        if name.starts_with('{') && !own.is_empty() {
-            parameter = Some(own);
+        let names = rest?;
+        let own = names.split('/').next().unwrap_or_default();
+        rest = names.get(own.len() + 1..);
+        if name.ends_with("*}") && !names.is_empty() {
+            parameters.tail = Some(names);
+            rest = None;
+        } else if name.starts_with('{') && !own.is_empty() {
+            parameters.one = Some(own);
         } else if name != own {
             return None;
         }
     }
-    names.next().is_none().then_some(parameter)
+    rest.is_none().then_some(parameters)
 }
 
 #[cfg(test)]
@@ -149,12 +175,19 @@ mod tests {
 
     #[test]
     fn paths_match_whole() {
-        assert_eq!(parameter("/status", "/status"), Some(None));
-        assert_eq!(parameter("/status", "/status/"), None);
-        assert_eq!(parameter("/status", "/statusx"), None);
-        assert_eq!(parameter("/annotations/{uid}", "/annotations/a"), Some(Some("a")));
-        assert_eq!(parameter("/annotations/{uid}", "/annotations/"), None);
-        assert_eq!(parameter("/annotations/{uid}", "/annotations/a/b"), None);
+        let matched = |one, tail| Some(Parameters { one, tail });
+        assert_eq!(parameters("/status", "/status"), matched(None, None));
+        assert_eq!(parameters("/status", "/status/"), None);
+        assert_eq!(parameters("/status", "/statusx"), None);
+        assert_eq!(parameters("/annotations/{uid}", "/annotations/a"), matched(Some("a"), None));
+        assert_eq!(parameters("/annotations/{uid}", "/annotations/"), None);
+        assert_eq!(parameters("/annotations/{uid}", "/annotations/a/b"), None);
+        let files = "/products/{uid}/files/{path*}";
+        assert_eq!(parameters(files, "/products/a/files/b"), matched(Some("a"), Some("b")));
+        assert_eq!(parameters(files, "/products/a/files//b/../c/"), matched(Some("a"), Some("/b/../c/")));
+        assert_eq!(parameters(files, "/products/a/files/"), None);
+        assert_eq!(parameters(files, "/products/a/files"), None);
+        assert_eq!(parameters(files, "/products//files/b"), None);
         assert_eq!(below_root("/api/status", "/api"), "/status");
         assert_eq!(below_root("/status", "/api"), "/status");
         assert_eq!(below_root("/apistatus", "/api"), "/apistatus");
@@ -173,6 +206,6 @@ mod tests {
         }
         // The files of the documentation's own page are no part of the API.
         let routes = ROUTES.iter().filter(|route| route.path != "/docs/{file}");
-        assert_eq!(documented, routes.map(|route| (route.method.to_string(), route.path.to_owned())).collect());
+        assert_eq!(documented, routes.map(|route| (route.method.to_string(), route.path.replace('*', ""))).collect());
     }
 }

@@ -48,6 +48,7 @@ pub(crate) async fn status(api: Arc<Api>, request: Request) -> Result<Response> 
             Kind::Memory => "In memory search store",
             Kind::Postgresql => "PostgreSQL Search Store",
         }},
+        "downloads": api.downloads.figures(api.plans.held()),
         "sdp_config_db": sdp(&api, &summary),
     })))
 }

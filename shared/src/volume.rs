@@ -199,14 +199,20 @@ impl Root<'_> {
     /// # Errors
     /// Those of the file system; a link is no folder.
     pub fn open_folder(&self, folder: &Folder) -> io::Result<Dir> {
-        self.open_listable(folder).map(|fd| Dir::from_std_file(fd.into()))
+        self.open_listable(folder.as_path()).map(|fd| Dir::from_std_file(fd.into()))
     }
 
-    fn open_listable(&self, folder: &Folder) -> io::Result<OwnedFd> {
+    /// Opens a folder as [`open_folder`](Self::open_folder) does, for reading what is in it. Its path may be of any bytes;
+    /// `.` is the storage path.
+    ///
+    /// # Errors
+    /// Those of the file system; a link is no folder.
+    pub fn open_listable(&self, path: impl AsRef<Path>) -> io::Result<OwnedFd> {
+        let path = path.as_ref();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         loop {
-            match openat2(&self.dir, folder.as_path(), flags, Mode::empty(), beneath) {
+            match openat2(&self.dir, path, flags, Mode::empty(), beneath) {
                 Ok(fd) => return Ok(fd),
                 // Something was renamed meanwhile, and the kernel could not be sure.
                 Err(Errno::AGAIN) => {}
@@ -216,7 +222,7 @@ impl Root<'_> {
             }
         }
         let root = self.dir.try_clone()?;
-        let dir = folder.names().try_fold(root, |dir, name| dir.open_dir_nofollow(name))?;
+        let dir = path.components().try_fold(root, |dir, name| dir.open_dir_nofollow(name))?;
         Ok(openat(&dir, ".", flags, Mode::empty())?)
     }
 
@@ -226,7 +232,7 @@ impl Root<'_> {
     /// # Errors
     /// Those of the file system.
     pub fn list(&self, folder: &Folder, opened: impl FnOnce()) -> io::Result<Listing> {
-        let mut dir = fs::Dir::new(self.open_listable(folder)?)?;
+        let mut dir = fs::Dir::new(self.open_listable(folder.as_path())?)?;
         opened();
         let mut listing = Listing { empty: true, ..Listing::default() };
         while let Some(entry) = dir.read() {

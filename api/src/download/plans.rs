@@ -1,0 +1,191 @@
+//! Plans that are kept for a while, so that a download that resumes, or comes in many parts, is not planned each time.
+//!
+//! A plan is kept under what it was made from: the folders, and which products in them its caller may see. So nobody gets
+//! one that shows what is hidden from him. Before a plan is used again it is looked at whether it holds.
+
+use super::plan::Plan;
+use super::select::Selection;
+use super::walk::{self, NoPlan};
+use crate::Api;
+use crate::error::{ApiError, Result};
+use sha2::{Digest, Sha256};
+use shared::folder::Folder;
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
+
+/// How long a plan is kept after it was last of use.
+const KEPT: Duration = Duration::from_secs(600);
+/// How much memory all plans that are kept may take, in bytes.
+const MEMORY: usize = 256 << 20;
+/// How many plans are made at once: each takes memory and threads.
+const AT_ONCE: usize = 8;
+/// How long to look whether a kept plan's files are as they were. What there is no time for is found when it is read.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+type Key = [u8; 32];
+
+#[derive(Debug)]
+struct Kept {
+    plan: Arc<Plan>,
+    used: Instant,
+}
+
+/// The plans that are kept.
+#[derive(Debug)]
+pub(crate) struct Plans {
+    kept: Mutex<HashMap<Key, Kept>>,
+    /// Where a plan is being made, those wait who want the same.
+    gates: Mutex<HashMap<Key, Weak<tokio::sync::Mutex<()>>>>,
+    places: Semaphore,
+}
+
+impl Default for Plans {
+    fn default() -> Self {
+        Plans { kept: Mutex::default(), gates: Mutex::default(), places: Semaphore::new(AT_ONCE) }
+    }
+}
+
+/// Tells the thread that works for a request when nobody waits for its answer any more.
+#[derive(Default)]
+struct Cancel(Arc<AtomicBool>);
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Plans {
+    /// How many are kept, and how many bytes they take.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        let kept = self.kept();
+        (kept.len(), kept.values().map(|kept| kept.plan.bytes()).sum())
+    }
+
+    /// Forgets a plan that turned out not to hold.
+    pub(super) fn forget(&self, plan: &Arc<Plan>) {
+        self.kept().retain(|_, kept| !Arc::ptr_eq(&kept.plan, plan));
+    }
+
+    fn get(&self, key: &Key) -> Option<Arc<Plan>> {
+        let mut kept = self.kept();
+        kept.retain(|_, kept| kept.used.elapsed() < KEPT);
+        kept.get_mut(key).map(|kept| {
+            kept.used = Instant::now();
+            kept.plan.clone()
+        })
+    }
+
+    fn keep(&self, key: Key, plan: &Arc<Plan>) {
+        let mut kept = self.kept();
+        kept.insert(key, Kept { plan: plan.clone(), used: Instant::now() });
+        while kept.values().map(|kept| kept.plan.bytes()).sum::<usize>() > MEMORY {
+            let oldest = kept.iter().min_by_key(|(_, kept)| kept.used).map(|(key, _)| *key);
+            oldest.map(|oldest| kept.remove(&oldest));
+        }
+    }
+
+    fn gate(&self, key: Key) -> Arc<tokio::sync::Mutex<()>> {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.retain(|_, gate| gate.strong_count() > 0);
+        gates.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let gate = Arc::default();
+            gates.insert(key, Arc::downgrade(&gate));
+            gate
+        })
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<Key, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The plan of a selection: one that is kept and holds, or a new one.
+pub(crate) async fn plan(api: &Arc<Api>, selection: &Selection) -> Result<Arc<Plan>> {
+    let key = key(selection);
+    let known = api.plans.get(&key);
+    if let Some(plan) = &known
+        && holds(api, plan).await?
+    {
+        return Ok(plan.clone());
+    }
+    let gate = api.plans.gate(key);
+    let _alone = gate.lock().await;
+    // Somebody else may have made it meanwhile.
+    let same = |plan: &Arc<Plan>| known.as_ref().is_some_and(|known| Arc::ptr_eq(known, plan));
+    if let Some(plan) = api.plans.get(&key).filter(|plan| !same(plan)) {
+        return Ok(plan);
+    }
+    let plan = Arc::new(made(api, selection).await?);
+    // The storage path itself has no entry to be looked at, so that what comes there would not be seen.
+    if !selection.folders.iter().any(Folder::is_root) {
+        api.plans.keep(key, &plan);
+        tokio::spawn(expire(Arc::downgrade(api)));
+    }
+    Ok(plan)
+}
+
+/// Frees memory when a plan has been kept for long enough, if no request comes that would.
+async fn expire(api: Weak<Api>) {
+    tokio::time::sleep(KEPT + Duration::from_secs(1)).await;
+    if let Some(api) = api.upgrade() {
+        api.plans.kept().retain(|_, kept| kept.used.elapsed() < KEPT);
+    }
+}
+
+fn key(selection: &Selection) -> Key {
+    let mut digest = Sha256::new();
+    let folders = selection.folders.iter().map(|folder| folder.as_path().as_bytes());
+    let visible = selection.visible.iter().map(|folder| folder.as_os_str().as_bytes());
+    // No path holds a NUL, and none is empty.
+    for path in folders.chain([&b""[..]]).chain(visible) {
+        digest.update(path);
+        digest.update([0]);
+    }
+    digest.finalize().into()
+}
+
+async fn holds(api: &Arc<Api>, plan: &Arc<Plan>) -> Result<bool> {
+    let (cancel, api, plan) = (Cancel::default(), api.clone(), plan.clone());
+    let cancelled = cancel.0.clone();
+    let look = move || walk::holds(&api.volume, &plan, PATIENCE, api.indexing.workers, &cancelled);
+    tokio::task::spawn_blocking(look).await.map_err(|_| ApiError::Internal)
+}
+
+async fn made(api: &Arc<Api>, selection: &Selection) -> Result<Plan> {
+    let _place = api.plans.places.acquire().await.map_err(|_| ApiError::Internal)?;
+    let (cancel, begun) = (Cancel::default(), Instant::now());
+    let (api, selection, cancelled) = (api.clone(), selection.clone(), cancel.0.clone());
+    let planning =
+        tokio::task::spawn_blocking(move || walk::plan(&api.volume, &selection, api.indexing.workers, &cancelled));
+    let plan = planning.await.map_err(|_| ApiError::Internal)?.map_err(refusal)?;
+    debug!(entries = plan.len(), bytes = plan.bytes(), took = ?begun.elapsed(), "planned a download");
+    Ok(plan)
+}
+
+fn refusal(error: NoPlan) -> ApiError {
+    match error {
+        NoPlan::NotMounted(error) => {
+            warn!("the volume cannot be opened: {error}");
+            let detail = "The volume is not mounted where this service runs, so it has no files to give.";
+            ApiError::NotFound(detail.to_owned())
+        }
+        NoPlan::Gone => {
+            ApiError::NotFound("The volume does not hold the files of this data product any more.".to_owned())
+        }
+        NoPlan::Unreadable(path, error) => {
+            warn!("a download cannot be planned: {}: {error}", path.display());
+            ApiError::Internal
+        }
+        NoPlan::TooLarge => ApiError::Unprocessable(
+            "This is more than one archive can hold: download its data products, or their files, one by one."
+                .to_owned(),
+        ),
+        NoPlan::Cancelled => ApiError::Internal,
+    }
+}

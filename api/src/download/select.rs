@@ -1,0 +1,118 @@
+//! Which folders a request is about, and what in them its caller may see.
+
+use crate::Api;
+use crate::error::{ApiError, Result};
+use crate::request::Wanted;
+use shared::access::Viewer;
+use shared::folder::Folder;
+use shared::product::Product;
+use shared::store::Lookup;
+use shared::volume::Volume;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Folders to be handed out.
+#[derive(Debug, Clone)]
+pub(crate) struct Selection {
+    /// None of them lies in another.
+    pub(crate) folders: Vec<Folder>,
+    pub(crate) visible: Visible,
+    /// What the caller knows them by.
+    pub(crate) name: String,
+}
+
+/// The products that the caller may see, of those in the folders asked for; also those folders themselves. Any other
+/// folder with a metadata file is hidden: it may be a product that is not known yet, or does not read, and who may see
+/// that is not known either.
+#[derive(Debug, Clone)]
+pub(crate) struct Visible(BTreeSet<PathBuf>);
+
+/// What a caller asks for by uid.
+pub(crate) async fn product(api: &Api, uid: Uuid, viewer: &Viewer) -> Result<Arc<Product>> {
+    match api.store.product(uid, viewer).await? {
+        Lookup::Found(hit) => Ok(hit.product),
+        Lookup::Forbidden => Err(ApiError::Forbidden),
+        Lookup::Unknown => Err(ApiError::NotFound("There is no such data product.".to_owned())),
+    }
+}
+
+impl Selection {
+    /// The folders of what is wanted.
+    pub(crate) async fn of(api: &Api, wanted: &Wanted, viewer: &Viewer) -> Result<Selection> {
+        let products: Vec<Arc<Product>> = match wanted {
+            Wanted::Uid(uid) => vec![product(api, *uid, viewer).await?],
+            Wanted::ExecutionBlock(id) => {
+                api.store.products_of(id, viewer).await?.into_iter().map(|hit| hit.product).collect()
+            }
+        };
+        let first = products.first().ok_or_else(|| ApiError::NotFound("There is no such data product.".to_owned()))?;
+        let folders = outermost(products.iter().filter_map(|product| product.folder.as_ref()));
+        if folders.is_empty() {
+            return Err(ApiError::NotFound("The volume holds no files of this data product.".to_owned()));
+        }
+        let name = match (wanted, folders.first().and_then(Folder::name)) {
+            (Wanted::Uid(_), Some(name)) => name.to_owned(),
+            _ => first.execution_block.clone(),
+        };
+        let mut visible = BTreeSet::new();
+        for folder in &folders {
+            visible.extend(api.store.visible_below(folder, viewer).await?);
+        }
+        visible.extend(folders.iter().cloned());
+        let visible = Visible(visible.iter().map(|folder| folder.as_path().into()).collect());
+        Ok(Selection { folders, visible, name })
+    }
+}
+
+/// Folders less those that lie in others of them, so that nothing is in an archive twice.
+fn outermost<'a>(folders: impl Iterator<Item = &'a Folder>) -> Vec<Folder> {
+    let mut folders: Vec<&Folder> = folders.collect();
+    folders.sort();
+    folders.dedup();
+    let inner = |folder: &Folder| folders.iter().any(|other| *other != folder && other.contains(folder));
+    folders.iter().filter(|folder| !inner(folder)).map(|folder| (*folder).clone()).collect()
+}
+
+impl Visible {
+    /// Whether a folder is one of the caller's products.
+    pub(crate) fn has(&self, folder: &Path) -> bool {
+        self.0.contains(folder)
+    }
+
+    /// The outermost of the caller's products in a folder.
+    pub(crate) fn outermost_in(&self, folder: &Path) -> Vec<PathBuf> {
+        let mut outermost: Vec<PathBuf> = Vec::new();
+        for inner in self.0.range(folder.to_owned()..).take_while(|inner| inner.starts_with(folder)) {
+            if !outermost.last().is_some_and(|outer| inner.starts_with(outer)) {
+                outermost.push(inner.clone());
+            }
+        }
+        outermost
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(PathBuf::as_path)
+    }
+}
+
+/// Whether a folder of this name is one that is not walked into, so that nothing in it is a product.
+pub(crate) fn prunes(volume: &Volume, name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| volume.prunes(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_archived_twice() {
+        let folder = |text: &str| text.parse::<Folder>().expect("a folder");
+        let folders = ["eb/ska-sdp/pb", "eb", "eb", "eb-2", "eb/x"].map(folder);
+        assert_eq!(outermost(folders.iter()), [folder("eb"), folder("eb-2")]);
+        assert_eq!(outermost([folder(""), folder("a")].iter()), [folder("")]);
+    }
+}

@@ -1,0 +1,222 @@
+//! Planning an archive: a walk of its folders, which reads no file. And looking again, whether a plan still holds.
+
+use super::listing::{Facts, Listing, version};
+use super::plan::{Builder, Index, Kind, New, Plan, TooLarge, as_path};
+use super::select::{Selection, prunes};
+use rustix::fs::{AtFlags, fstat, readlinkat, statat};
+use shared::volume::{Root, Volume, is_gone, leads_out};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// How many of the things that are left out of an archive are named in the log.
+const NAMED: usize = 20;
+/// How many entries a thread looks at before it asks whether there is time for more.
+const SHARE: usize = 1024;
+
+/// Why there is no plan.
+#[derive(Debug)]
+pub(super) enum NoPlan {
+    /// The storage path cannot be opened.
+    NotMounted(io::Error),
+    /// None of the folders is there any more.
+    Gone,
+    /// Something in them cannot be looked at.
+    Unreadable(PathBuf, io::Error),
+    TooLarge,
+    /// Nobody wants it any more.
+    Cancelled,
+}
+
+impl From<TooLarge> for NoPlan {
+    fn from(_: TooLarge) -> NoPlan {
+        NoPlan::TooLarge
+    }
+}
+
+/// A folder that is being walked.
+struct Frame {
+    path: PathBuf,
+    /// Its entry; the storage path has none.
+    index: Option<Index>,
+    listing: Listing,
+    next: usize,
+    /// Whether nothing in it is a product, whatever is there.
+    pruned: bool,
+}
+
+struct Walk<'a> {
+    volume: &'a Volume,
+    root: Root<'a>,
+    selection: &'a Selection,
+    threads: usize,
+    cancelled: &'a AtomicBool,
+    builder: Builder,
+    left_out: usize,
+}
+
+/// Plans an archive. Entries are sorted, folder by folder, by the bytes of their names.
+pub(super) fn plan(
+    volume: &Volume,
+    selection: &Selection,
+    threads: usize,
+    cancelled: &AtomicBool,
+) -> Result<Plan, NoPlan> {
+    let root = volume.open().map_err(NoPlan::NotMounted)?;
+    let builder = Builder::default();
+    let mut walk = Walk { volume, root, selection, threads, cancelled, builder, left_out: 0 };
+    let mut found = false;
+    for folder in &selection.folders {
+        found |= walk.tree(Path::new(folder.as_path()), volume.prunes_any(folder))?;
+    }
+    if walk.left_out > NAMED {
+        info!(count = walk.left_out, "more was left out of a download than is named here");
+    }
+    if found { Ok(walk.builder.finish()) } else { Err(NoPlan::Gone) }
+}
+
+impl<'a> Walk<'a> {
+    /// Adds a folder and all that is in it. Answers whether it is there.
+    fn tree(&mut self, top: &Path, pruned: bool) -> Result<bool, NoPlan> {
+        let Some(frame) = self.enter(top.to_owned(), None, top, pruned)? else { return Ok(false) };
+        let mut frames = vec![frame];
+        while let Some(frame) = frames.last_mut() {
+            let Some((name, facts)) = frame.listing.get(frame.next) else {
+                frames.pop();
+                continue;
+            };
+            frame.next += 1;
+            let path = if frame.path == Path::new(".") { name.into() } else { frame.path.join(name) };
+            let index = frame.index;
+            match facts.kind {
+                Some(Kind::Folder) => {
+                    let pruned = frame.pruned || prunes(self.volume, name);
+                    let own = PathBuf::from(name);
+                    frames.extend(self.enter(path, index, &own, pruned)?);
+                }
+                Some(Kind::File) => self.add(index, Kind::File, name.as_bytes(), &[], &facts).map(drop)?,
+                Some(Kind::Link) => {
+                    let own = PathBuf::from(name);
+                    self.link(&path, index, &own, &facts)?;
+                }
+                None => self.leave_out(&path, "neither file nor folder nor link"),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Begins a folder: adds its entry and reads what is in it. `None` where it is gone, or hidden: then what the caller
+    /// may see in it is added instead.
+    fn enter(
+        &mut self,
+        path: PathBuf,
+        folder: Option<Index>,
+        own: &Path,
+        pruned: bool,
+    ) -> Result<Option<Frame>, NoPlan> {
+        self.check()?;
+        let unreadable = |error: io::Error| NoPlan::Unreadable(path.clone(), error);
+        let open = match self.root.open_listable(&path) {
+            Err(error) if is_gone(&error) => return Ok(None),
+            open => open.map_err(unreadable)?,
+        };
+        let facts = Facts::of(&fstat(&open).map_err(|error| unreadable(error.into()))?);
+        let listing = Listing::read(open, self.threads, self.cancelled).map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted => NoPlan::Cancelled,
+            _ => unreadable(error),
+        })?;
+        let visible = &self.selection.visible;
+        if !pruned && !visible.has(&path) && listing.has(&self.volume.origin().metadata_file) {
+            for inner in visible.outermost_in(&path) {
+                self.tree(&inner, false)?;
+            }
+            return Ok(None);
+        }
+        let index = match path == Path::new(".") {
+            true => None,
+            false => Some(self.add(folder, Kind::Folder, own.as_os_str().as_bytes(), &[], &facts)?),
+        };
+        Ok(Some(Frame { path, index, listing, next: 0, pruned }))
+    }
+
+    /// A link is archived as one, unless it leads nowhere or out of the storage path.
+    fn link(&mut self, path: &Path, folder: Option<Index>, own: &Path, facts: &Facts) -> Result<(), NoPlan> {
+        let unreadable = |error| NoPlan::Unreadable(path.to_owned(), error);
+        match self.root.dir().metadata(path) {
+            Ok(_) => {
+                let target = readlinkat(self.root.dir(), path, Vec::new()).map_err(|error| unreadable(error.into()))?;
+                self.add(folder, Kind::Link, own.as_os_str().as_bytes(), target.as_bytes(), facts).map(drop)
+            }
+            Err(error) if leads_out(&error) || is_gone(&error) => {
+                self.leave_out(path, "a link that leads nowhere on the volume");
+                Ok(())
+            }
+            Err(error) => Err(unreadable(error)),
+        }
+    }
+
+    fn add(
+        &mut self,
+        folder: Option<Index>,
+        kind: Kind,
+        name: &[u8],
+        target: &[u8],
+        facts: &Facts,
+    ) -> Result<Index, NoPlan> {
+        let Facts { mode, version, changed, .. } = *facts;
+        Ok(self.builder.add(folder, &New { kind, name, target, mode, version, changed })?)
+    }
+
+    fn leave_out(&mut self, path: &Path, what: &str) {
+        self.left_out += 1;
+        if self.left_out <= NAMED {
+            warn!("{} is {what} and is left out of a download", path.display());
+        }
+    }
+
+    fn check(&self) -> Result<(), NoPlan> {
+        if self.cancelled.load(Ordering::Relaxed) { Err(NoPlan::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// Whether what was planned is still there as it was. All folders are looked at, so that nothing came, went or was
+/// renamed; then as many files as there is `patience` for. The others are looked at when they are read.
+pub(super) fn holds(volume: &Volume, plan: &Plan, patience: Duration, threads: usize, cancelled: &AtomicBool) -> bool {
+    let Ok(root) = volume.open() else { return false };
+    let is_same = |index: Index| {
+        let (path, planned) = (plan.path(index), plan.version(index));
+        let found = statat(root.dir(), as_path(&path), AtFlags::SYMLINK_NOFOLLOW);
+        found.is_ok_and(|stat| {
+            let (facts, found) = (Facts::of(&stat), version(&stat));
+            let same = facts.kind == Some(plan.kind(index)) && facts.mode == plan.mode(index);
+            let sized = plan.kind(index) != Kind::File || found.size == planned.size;
+            same && sized && (found.inode, found.modified) == (planned.inode, planned.modified)
+        })
+    };
+    let end = Instant::now() + patience;
+    let all = |of: &(dyn Fn(Kind) -> bool + Sync), bounded: bool| {
+        let next = AtomicUsize::new(0);
+        let some = || {
+            loop {
+                let begin = next.fetch_add(SHARE, Ordering::Relaxed);
+                let late = bounded && Instant::now() >= end;
+                if begin >= plan.len() || late || cancelled.load(Ordering::Relaxed) {
+                    return true;
+                }
+                let mut indexes = plan.indexes(begin..begin + SHARE).filter(|index| of(plan.kind(*index)));
+                if !indexes.all(is_same) {
+                    return false;
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads.min(plan.len() / SHARE)).map(|_| scope.spawn(some)).collect();
+            let own = some();
+            others.into_iter().fold(own, |all, other| other.join().unwrap_or(false) && all)
+        })
+    };
+    all(&|kind| kind == Kind::Folder, false) && all(&|kind| kind != Kind::Folder, true)
+}
