@@ -215,6 +215,24 @@ impl Server {
         answer(self.agent.get(format!("{}{path}", self.url)).call().unwrap_or_else(|e| panic!("{path}: {e}")))
     }
 
+    /// `GET` with headers.
+    ///
+    /// # Panics
+    /// When no answer comes.
+    pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let request = self.agent.get(format!("{}{path}", self.url));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        answer(request.call().unwrap_or_else(|e| panic!("{path}: {e}")))
+    }
+
+    /// `HEAD`.
+    ///
+    /// # Panics
+    /// When no answer comes.
+    pub fn head(&self, path: &str) -> Answer {
+        answer(self.agent.head(format!("{}{path}", self.url)).call().unwrap_or_else(|e| panic!("{path}: {e}")))
+    }
+
     /// `POST` of bytes, without a content type.
     ///
     /// # Panics

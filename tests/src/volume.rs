@@ -23,6 +23,14 @@ impl Volume {
         Volume::default()
     }
 
+    /// An empty one that is no disk's work, where there is a file system in memory: for many files.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn in_memory() -> Volume {
+        Volume(TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).expect("a folder"))
+    }
+
     /// The storage path.
     pub fn path(&self) -> &Path {
         self.0.path()

@@ -161,8 +161,14 @@ async fn made(api: &Arc<Api>, selection: &Selection) -> Result<Plan> {
     let _place = api.plans.places.acquire().await.map_err(|_| ApiError::Internal)?;
     let (cancel, begun) = (Cancel::default(), Instant::now());
     let (api, selection, cancelled) = (api.clone(), selection.clone(), cancel.0.clone());
-    let planning =
-        tokio::task::spawn_blocking(move || walk::plan(&api.volume, &selection, api.indexing.workers, &cancelled));
+    let planning = tokio::task::spawn_blocking(move || {
+        debug!(name = selection.name, "planning a download");
+        let plan = walk::plan(&api.volume, &selection, api.indexing.workers, &cancelled);
+        if cancelled.load(Ordering::Relaxed) {
+            debug!("nobody waits for a download that was being planned");
+        }
+        plan
+    });
     let plan = planning.await.map_err(|_| ApiError::Internal)?.map_err(refusal)?;
     debug!(entries = plan.len(), bytes = plan.bytes(), took = ?begun.elapsed(), "planned a download");
     Ok(plan)

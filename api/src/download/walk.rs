@@ -72,6 +72,7 @@ pub(super) fn plan(
     for folder in &selection.folders {
         found |= walk.tree(Path::new(folder.as_path()), volume.prunes_any(folder))?;
     }
+    walk.check()?;
     if walk.left_out > NAMED {
         info!(count = walk.left_out, "more was left out of a download than is named here");
     }
