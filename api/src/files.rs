@@ -47,8 +47,11 @@ pub(crate) async fn list(api: Arc<Api>, request: Request) -> Result<Response> {
     let Some(folder) = product.folder.clone() else { return Err(not_there()) };
     let root = api.settings.root_path.clone();
     let listed = move || {
+        let shown = folder.as_path().to_owned();
         let files = Listed { folder: folder.prefix_below(), named: Named::of(&product.metadata, &folder), root, uid };
-        files.page(&plan, page, size)
+        let (total, mut answer) = files.page(&plan, page, size);
+        answer["folder"] = shown.into();
+        (total, answer)
     };
     let (total, answer) = tokio::task::spawn_blocking(listed).await.map_err(|_| ApiError::Internal)?;
     let mut response = reply::json(&answer);

@@ -1,9 +1,11 @@
 //! `dpd`, the data product index for people.
 
+mod client;
 mod progress;
 mod serve;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use client::Failure;
 use std::process::ExitCode;
 
 /// Find, look at and download the data products on a volume.
@@ -24,21 +26,42 @@ enum Command {
     /// The API answers from the first moment; /docs describes it, /status says how far indexing is and which metadata
     /// files do not read. Products with an access group are shown to nobody.
     Serve(serve::Arguments),
+    /// Find data products by what their metadata say.
+    Search(client::search::Arguments),
+    /// Show all metadata of one data product.
+    Metadata(client::metadata::Arguments),
+    /// Fetch the files of a data product, or of all of an execution block, and unpack them.
+    ///
+    /// What breaks off goes on by itself: when the connection drops, when the server is restarted, and when this command
+    /// is given again after it was ended. If the files changed on the server meanwhile, it begins again, so that what is
+    /// unpacked is of one time. The archive is fetched whole before it is unpacked, which takes room for both.
+    ///
+    /// Sizes are compared with those on the server, and checksums where the metadata give a CRC-32; what could not be
+    /// compared is said.
+    Download(client::download::Arguments),
+    /// Show how the service stands.
+    Status(client::status::Arguments),
 }
 
 fn main() -> ExitCode {
-    let matches = Arguments::command()
-        .mut_subcommand("serve", |serve| serve.after_long_help(shared::config::help()))
-        .get_matches();
-    let result = match Arguments::from_arg_matches(&matches) {
-        Ok(Arguments { command: Command::Serve(arguments) }) => serve::run(arguments),
+    let mut command =
+        Arguments::command().mut_subcommand("serve", |serve| serve.after_long_help(shared::config::help()));
+    for name in ["search", "metadata", "download", "status"] {
+        command = command.mut_subcommand(name, |command| command.after_help(client::EXIT_CODES));
+    }
+    let result = match Arguments::from_arg_matches(&command.get_matches()).map(|arguments| arguments.command) {
+        Ok(Command::Serve(arguments)) => serve::run(arguments).map_err(Failure::Unusable),
+        Ok(Command::Search(arguments)) => client::search::run(arguments),
+        Ok(Command::Metadata(arguments)) => client::metadata::run(arguments),
+        Ok(Command::Download(arguments)) => client::download::run(arguments),
+        Ok(Command::Status(arguments)) => client::status::run(arguments),
         Err(error) => error.exit(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("dpd: {problem}");
-            ExitCode::from(2)
+        Err(failure) => {
+            eprintln!("dpd: {failure}");
+            failure.exit_code()
         }
     }
 }

@@ -3,9 +3,11 @@
 //! [`VARIABLES`] is the list that `--help` and the README show. A value that cannot be used is an error that names the
 //! variable, the value and what was expected.
 
+mod client;
 mod postgresql;
 mod sources;
 
+pub use client::ClientSettings;
 pub use postgresql::{PostgresqlSettings, Secret, Server};
 pub use sources::{DlmSettings, SdpSettings};
 
@@ -116,6 +118,8 @@ pub const VARIABLES: &[Variable] = &[
         "",
         "what /status says is the API's version; the program's own where empty",
     ),
+    variable("DPD_SERVER", "http://127.0.0.1:8000", "the API that dpd asks, where no --server is given"),
+    variable("DPD_TOKEN", "", "the token that dpd shows it, where no --token is given"),
 ];
 
 /// Why the process cannot start: a variable that cannot be used.

@@ -37,6 +37,7 @@ fn lists(server: &Server) {
     let all = server.get_json(&files);
     assert_eq!(paths(&all), ["a.h5", "scan/b.h5", "ska-data-product.yaml", "vis.ms/table.f0", "z z.txt"]);
     assert_eq!((&all["total"], &all["page"], &all["pageSize"]), (&json!(5), &json!(0), &json!(100)));
+    assert_eq!(all["folder"], "eb/pb");
     let head = server.head(&format!("/download/{uid}"));
     assert_eq!(all["archive"]["etag"], head.header("etag"));
     assert_eq!(all["archive"]["size"].to_string(), head.header("content-length"));

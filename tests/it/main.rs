@@ -2,6 +2,7 @@
 
 mod arrival;
 mod cli;
+mod client;
 mod contract;
 mod daemons;
 mod dlm;

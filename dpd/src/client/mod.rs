@@ -1,0 +1,182 @@
+//! What `dpd` asks of an API, as its users would: search, status, metadata, download.
+
+pub(crate) mod download;
+mod fetch;
+pub(crate) mod metadata;
+mod part;
+pub(crate) mod search;
+pub(crate) mod status;
+mod table;
+mod unpack;
+mod verify;
+
+use serde_json::Value;
+use shared::config::{ClientSettings, Secret, Variables};
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+use ureq::http::Response;
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, Body};
+
+/// How long connecting may take, and how long nothing may come. An archive of very many files takes a while to plan.
+const CONNECT: Duration = Duration::from_secs(10);
+const SILENCE: Duration = Duration::from_secs(60);
+const PLANNING: Duration = Duration::from_secs(1800);
+
+/// What the exit codes say, for `--help`.
+pub(crate) const EXIT_CODES: &str = "Exit codes:
+  0  it is done
+  1  it could not be done, or (status) something is down
+  2  the command or the configuration cannot be used
+  3  there is no such data product, or none that you may see
+  4  the server refuses it: a token is missing, wrong, or of somebody who may not
+  5  the server cannot be reached, or cannot answer at the moment
+  6  what was downloaded is not what it should be";
+
+/// Which API is asked, and as whom.
+#[derive(clap::Args)]
+pub(crate) struct Api {
+    /// The API's URL [default: $DPD_SERVER, or http://127.0.0.1:8000]
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// The token that says who you are; better in $DPD_TOKEN, where nobody reads it [default: $DPD_TOKEN]
+    #[arg(long, value_name = "TOKEN", hide_default_value = true)]
+    token: Option<String>,
+}
+
+/// Why a command does not do what it should, each with an exit code of its own.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Failed(String),
+    Unusable(String),
+    NotFound(String),
+    Refused(String),
+    Unreachable(String),
+    Unsound(String),
+}
+
+/// What a command comes to.
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Failure::Failed(_) => 1,
+            Failure::Unusable(_) => 2,
+            Failure::NotFound(_) => 3,
+            Failure::Refused(_) => 4,
+            Failure::Unreachable(_) => 5,
+            Failure::Unsound(_) => 6,
+        })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Failure::Failed(text)
+        | Failure::Unusable(text)
+        | Failure::NotFound(text)
+        | Failure::Refused(text)
+        | Failure::Unreachable(text)
+        | Failure::Unsound(text)) = self;
+        f.write_str(text)
+    }
+}
+
+/// An API to ask.
+pub(crate) struct Client {
+    agent: Agent,
+    server: String,
+    token: Option<Secret>,
+}
+
+impl Api {
+    pub(crate) fn client(self) -> Result<Client> {
+        let settings = ClientSettings::read(&Variables::of_process(), self.server, self.token)
+            .map_err(|error| Failure::Unusable(error.to_string()))?;
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT))
+            .timeout_per_read(Some(SILENCE))
+            .timeout_recv_response(Some(PLANNING))
+            .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
+            .user_agent(concat!("dpd/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Ok(Client { agent: config.into(), server: settings.server, token: settings.token })
+    }
+}
+
+impl Client {
+    /// The answer to a `GET`, whatever its status.
+    pub(crate) fn get(&self, path: &str, headers: &[(&str, &str)]) -> std::result::Result<Response<Body>, ureq::Error> {
+        let mut request = self.agent.get(format!("{}{path}", self.server));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(Secret(token)) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        request.call()
+    }
+
+    /// The JSON of a `GET` that goes well.
+    pub(crate) fn get_json(&self, path: &str) -> Result<Value> {
+        self.json(self.get(path, &[]))
+    }
+
+    /// The JSON of a `POST` that goes well.
+    pub(crate) fn post_json(&self, path: &str, body: &Value) -> Result<Value> {
+        let mut request = self.agent.post(format!("{}{path}", self.server)).content_type("application/json");
+        if let Some(Secret(token)) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        self.json(request.send(body.to_string()))
+    }
+
+    fn json(&self, answer: std::result::Result<Response<Body>, ureq::Error>) -> Result<Value> {
+        let mut answer = answer.map_err(|error| self.unreachable(&error))?;
+        if !answer.status().is_success() {
+            return Err(refusal(&mut answer));
+        }
+        let text = answer.body_mut().with_config().limit(u64::MAX).read_to_string();
+        let text = text.map_err(|error| self.unreachable(&error))?;
+        serde_json::from_str(&text)
+            .map_err(|error| Failure::Failed(format!("{} answers what is no JSON ({error})", self.server)))
+    }
+
+    pub(crate) fn unreachable(&self, why: &dyn fmt::Display) -> Failure {
+        Failure::Unreachable(format!("{} cannot be reached: {why}. Is it --server or DPD_SERVER?", self.server))
+    }
+}
+
+/// What an answer that is not good comes to, in the server's words.
+pub(crate) fn refusal(answer: &mut Response<Body>) -> Failure {
+    let status = answer.status();
+    let body = answer.body_mut().with_config().limit(1 << 20).read_to_string().unwrap_or_default();
+    let detail = serde_json::from_str::<Value>(&body).ok().and_then(|body| body["detail"].as_str().map(str::to_owned));
+    let text =
+        format!("{} (status {})", detail.unwrap_or_else(|| "the server refuses this".to_owned()), status.as_u16());
+    match status.as_u16() {
+        404 => Failure::NotFound(text),
+        401 | 403 => Failure::Refused(text),
+        400 | 422 => Failure::Unusable(text),
+        408 | 429 | 502 | 503 | 504 => Failure::Unreachable(text),
+        _ => Failure::Failed(text),
+    }
+}
+
+/// Writes an answer to standard output. Who reads may stop whenever he likes.
+pub(crate) fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Failed(error.to_string())),
+        _ => Ok(()),
+    }
+}
+
+/// JSON as programs take it, and people can read.
+pub(crate) fn print_json(value: &Value) -> Result<()> {
+    print(&serde_json::to_string_pretty(value).map_err(|error| Failure::Failed(error.to_string()))?)
+}
