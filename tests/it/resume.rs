@@ -212,6 +212,27 @@ fn whatever_happens_to_a_file_breaks_the_connection_off() {
 }
 
 #[test]
+fn a_file_that_is_written_to_while_it_is_read_breaks_off_at_its_end() {
+    let volume = Volume::new();
+    volume.product("eb", BLOCK, "");
+    volume.write("eb/data", vec![1; 64 << 20]);
+    let server = Server::start(volume.path());
+    let uid = server.search(&[])[0]["uid"].as_str().expect("a uid").to_owned();
+    for (n, path) in [PATH.to_owned(), format!("/products/{uid}/files/data")].iter().enumerate() {
+        let (mut stream, length) = begin(&server, path);
+        let mut body = vec![0; 1 << 20];
+        stream.read_exact(&mut body).expect("a part");
+        // In its beginning, which was sent, and with the same length.
+        let file = fs::File::options().write(true).open(volume.at("eb/data")).expect("the file");
+        std::os::unix::fs::FileExt::write_all_at(&file, b"2", 0).expect("written");
+        let _ = stream.read_to_end(&mut body);
+        assert!((body.len() as u64) < length, "{path}: the answer looks whole");
+        let broken = |status: &serde_json::Value| status["downloads"]["broken_off_by"]["changed"] == n + 1;
+        server.wait_for_status("the count", broken);
+    }
+}
+
+#[test]
 fn hostile_names_are_bytes_like_any_other() {
     let volume = Volume::new();
     volume.product("eb", BLOCK, "");

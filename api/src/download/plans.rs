@@ -195,3 +195,28 @@ fn refusal(error: NoPlan) -> ApiError {
         NoPlan::Cancelled => ApiError::Internal,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::download::select::Visible;
+
+    #[test]
+    fn plans_are_kept_for_those_who_may_see_the_same() {
+        let selection = |folders: &[&str], visible: &[&str]| Selection {
+            folders: folders.iter().map(|folder| folder.parse().expect("a folder")).collect(),
+            visible: visible.iter().map(|folder| folder.parse().expect("a folder")).collect::<Visible>(),
+            name: "whatever".to_owned(),
+        };
+        let keys = [
+            key(&selection(&["eb"], &["eb"])),
+            key(&selection(&["eb"], &["eb", "eb/inner"])),
+            key(&selection(&["eb"], &["eb", "eb/other"])),
+            key(&selection(&["eb", "eb/inner"], &["eb"])),
+            key(&selection(&["eb", "other"], &["eb", "other"])),
+            key(&selection(&["eb"], &["eb", "other"])),
+        ];
+        assert!((1..keys.len()).all(|n| !keys[..n].contains(&keys[n])));
+        assert_eq!(key(&selection(&["eb"], &["eb"])), keys[0]);
+    }
+}

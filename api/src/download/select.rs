@@ -62,8 +62,7 @@ impl Selection {
             visible.extend(api.store.visible_below(folder, viewer).await?);
         }
         visible.extend(folders.iter().cloned());
-        let visible = Visible(visible.iter().map(|folder| folder.as_path().into()).collect());
-        Ok(Selection { folders, visible, name })
+        Ok(Selection { folders, visible: visible.into_iter().collect(), name })
     }
 }
 
@@ -74,6 +73,12 @@ fn outermost<'a>(folders: impl Iterator<Item = &'a Folder>) -> Vec<Folder> {
     folders.dedup();
     let inner = |folder: &Folder| folders.iter().any(|other| *other != folder && other.contains(folder));
     folders.iter().filter(|folder| !inner(folder)).map(|folder| (*folder).clone()).collect()
+}
+
+impl FromIterator<Folder> for Visible {
+    fn from_iter<I: IntoIterator<Item = Folder>>(folders: I) -> Visible {
+        Visible(folders.into_iter().map(|folder| folder.as_path().into()).collect())
+    }
 }
 
 impl Visible {

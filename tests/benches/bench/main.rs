@@ -4,6 +4,7 @@
 //! compared with in the same run, for machines differ and ratios do not as much.
 
 mod daemons;
+mod downloads;
 mod generate;
 mod report;
 mod requests;

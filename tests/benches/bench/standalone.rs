@@ -1,12 +1,9 @@
 //! The standalone program, beside what a shell does with the same files.
 
-use crate::generate::Random;
+use crate::downloads;
 use crate::report::{FIND, Report, latency, milliseconds, shell, shell_output, walked};
 use crate::requests;
-use serde_json::{Value, json};
-use std::fs;
-use std::io::{Read, Write};
-use std::time::Instant;
+use serde_json::Value;
 use tests::program::{Server, serve};
 use tests::volume::Volume;
 
@@ -16,7 +13,7 @@ pub(crate) fn measure(volume: &Volume, scale: usize, report: &mut Report) -> f64
     unchanged_walk(volume, &server, report);
     searches(&server, report);
     requests::arrivals(volume, &server, "in the same process", report);
-    downloads(volume, &server, report);
+    downloads::measure(volume, &server, report);
     seconds
 }
 
@@ -58,50 +55,4 @@ fn searches(server: &Server, report: &mut Report) {
     let ratio = times.median().as_secs_f64() / status.as_secs_f64();
     let beside = format!("`/status`, {}", milliseconds(status));
     report.row("search by two pairs", &measured, &beside, &format!("{ratio:.1}×"));
-}
-
-fn downloads(volume: &Volume, server: &Server, report: &mut Report) {
-    volume.product("large", "eb-large-20260101-1", "");
-    let mut random = Random(3);
-    let block: Vec<u8> = (0..1 << 20).map(|_| u8::try_from(random.below(256)).unwrap_or(0)).collect();
-    let mut file = fs::File::create(volume.at("large/data")).expect("a file");
-    (0..2048).for_each(|_| file.write_all(&block).expect("written"));
-    volume.product("small", "eb-small-20260101-1", "");
-    (0..5000).for_each(|n| volume.write(&format!("small/{n}.dat"), &block[..4096]));
-    for (what, folder) in [("one file of 2 GiB", "large"), ("5,000 files of 4 KiB", "small")] {
-        let body = json!({"execution_block": format!("eb-{folder}-20260101-1")});
-        tests::wait_for("the product", || (server.post("/dataproductmetadata", &body).status == 200).then_some(()));
-        let tar = shell(volume.path(), &format!("tar -cf - {folder} | cat >/dev/null"));
-        let mut best = f64::INFINITY;
-        let mut bytes = 0;
-        for _ in 0..3 {
-            let begun = Instant::now();
-            bytes = read_download(server, &body);
-            best = best.min(begun.elapsed().as_secs_f64());
-        }
-        let rate = |seconds: f64| format!("{:.0} MiB/s", bytes as f64 / seconds / f64::from(1 << 20));
-        report.row(
-            &format!("download, {what}"),
-            &format!("{best:.2} s, {}", rate(best)),
-            &format!("`tar -cf - DIR \\| cat`, {tar:.2} s, {}", rate(tar)),
-            &format!("{:.1}× the time", best / tar),
-        );
-    }
-}
-
-/// Reads a download to its end and throws it away, as `cat >/dev/null` does.
-fn read_download(server: &Server, body: &Value) -> u64 {
-    let mut stream = server.connect();
-    let body = body.to_string();
-    let head = format!(
-        "POST /download HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).expect("a request");
-    let mut part = vec![0; 1 << 20];
-    let mut bytes = 0;
-    while let Ok(read @ 1..) = stream.read(&mut part) {
-        bytes += read as u64;
-    }
-    bytes
 }
