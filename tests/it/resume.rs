@@ -118,12 +118,15 @@ fn a_resume_against_changed_files_gets_the_whole_new_archive() {
     let at = |name: &str| volume.at("eb/vis.ms").join(name);
     let file = fs::File::options().write(true).open(at("table.f513")).expect("a file");
     let time = file.metadata().and_then(|metadata| metadata.modified()).expect("a time");
+    fs::write(volume.at("new"), [1; 513]).expect("a file");
     let replace = || {
-        fs::write(at("new"), [1; 513]).expect("a file");
-        let new = fs::File::options().write(true).open(at("new")).expect("the file");
-        new.set_modified(time).expect("a time");
-        // The folder gets a new time as well, by which alone it must not be known.
-        fs::rename(at("new"), at("table.f513")).expect("renamed");
+        let new = fs::File::options().write(true).open(volume.at("new")).expect("the file");
+        new.set_modified(fs::metadata(at("table.f513")).and_then(|old| old.modified()).expect("a time"))
+            .expect("a time");
+        let folder = fs::File::open(at("")).expect("the folder");
+        let before = folder.metadata().and_then(|metadata| metadata.modified()).expect("a time");
+        fs::rename(volume.at("new"), at("table.f513")).expect("renamed");
+        folder.set_modified(before).expect("a time");
     };
     let changes: [(&str, &dyn Fn()); 9] = [
         ("content", &|| fs::write(at("table.f513"), [7; 513]).expect("written")),
