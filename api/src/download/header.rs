@@ -32,7 +32,7 @@ pub struct Facts<'a> {
     pub modified: i64,
 }
 
-/// How many bytes [`bytes`] makes for a name and a target of these lengths.
+/// How many bytes [`bytes()`] makes for a name and a target of these lengths.
 pub fn length(name: usize, target: usize) -> u64 {
     BLOCK + long_length(name) + long_length(target)
 }

@@ -1,7 +1,7 @@
 //! Downloads: the folders of products as one tar, planned before it is sent, so that it can be resumed at any byte.
 //!
-//! [`select`] says which folders a request is about and what in them its caller may see; [`walk`] makes a [`plan`] of
-//! them, which [`plans`] keeps for a while; [`range`] decides what a request wants of it, and [`respond`] answers with the
+//! [`select`] says which folders a request is about and what in them its caller may see; [`walk`] makes a [`mod@plan`] of
+//! them, which [`plans`] keeps for a while; [`range`] decides what a request wants of it, and [`mod@respond`] answers with the
 //! bytes that [`source`] reads. What is public here is pure.
 
 pub(crate) mod content;
