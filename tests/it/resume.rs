@@ -85,8 +85,9 @@ fn every_part_is_that_part_of_the_whole() {
     assert_eq!(server.get("/download/00000000-0000-0000-0000-000000000000").status, 404);
     let encoded = "/download?execution%5Fblock=eb%2Da-20240101%2D1&uid=";
     assert_eq!(server.get(encoded).header("etag"), whole.header("etag"));
-    server.wait_for_status("the end of all", |status| status["downloads"]["running"] == 0);
-    assert_eq!(server.status()["downloads"]["plans_kept"], 1);
+    let status = server.wait_for_status("the end of all", |status| status["downloads"]["running"] == 0);
+    assert_eq!(status["downloads"]["plans_kept"], 1);
+    assert!(status["downloads"]["completed"].as_u64() > Some(200) && status["downloads"]["abandoned"] == 0, "{status}");
 }
 
 #[test]

@@ -123,7 +123,8 @@ async fn body<S: Source>(source: S, mut share: Share, chunk: usize) -> Result<Re
         }
         Err(_) => return Err(ApiError::Internal),
     };
-    let state = Sending { ready: first, next: Some(read(source, chunk)), share, size: chunk, chunk };
+    let next = (source.left() > 0).then(|| read(source, chunk));
+    let state = Sending { ready: first, next, share, size: chunk, chunk };
     let chunks = stream::try_unfold(state, |state| async { state.next().await });
     Ok(warp::reply::stream(chunks).into_response())
 }
