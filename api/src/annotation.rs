@@ -12,8 +12,6 @@ use std::sync::Arc;
 use uuid::Uuid;
 use warp::http::StatusCode;
 
-/// Who writes where nobody says who he is.
-const ANONYMOUS: &str = "anonymous";
 /// The longest text, in bytes.
 const TEXT_LIMIT: usize = 64 * 1024;
 
@@ -27,12 +25,13 @@ fn no_postgresql() -> Value {
 
 /// `POST /annotation`
 pub(crate) async fn save(api: Arc<Api>, request: Request) -> Result<Response> {
-    let viewer = request.viewer.clone();
+    let (viewer, headers) = (request.viewer.clone(), request.headers.clone());
     let body = request.object().await?;
-    let (draft, id) = (draft(&body)?, annotation_id(&body)?);
+    let (mut draft, id) = (draft(&body)?, annotation_id(&body)?);
     let Some(annotations) = api.store.annotations() else {
         return Ok(reply::json_with(StatusCode::SERVICE_UNAVAILABLE, &no_postgresql()));
     };
+    draft.author = api.auth.author(&headers).await?;
     if !is_visible(api.store.as_ref(), draft.product, &viewer).await? {
         return Err(ApiError::NotFound("There is no such data product.".to_owned()));
     }
@@ -51,6 +50,7 @@ fn saved(status: StatusCode, message: &str) -> Response {
     reply::json_with(status, &json!({"status": "success", "message": message}))
 }
 
+/// What is to be written; who writes it is to be filled in.
 fn draft(body: &Map<String, Value>) -> Result<Draft> {
     let needed = |name| text(body, name)?.ok_or_else(|| ApiError::BadRequest(format!("An annotation needs '{name}'.")));
     let (product, text) = (uid(needed("data_product_uid")?)?, needed("annotation_text")?);
@@ -63,7 +63,7 @@ fn draft(body: &Map<String, Value>) -> Result<Draft> {
     if text.contains('\0') {
         return Err(ApiError::BadRequest("annotation_text must not contain U+0000.".to_owned()));
     }
-    Ok(Draft { product, text: text.to_owned(), author: ANONYMOUS.to_owned() })
+    Ok(Draft { product, text: text.to_owned(), author: String::new() })
 }
 
 fn uid(text: &str) -> Result<Uuid> {

@@ -4,6 +4,7 @@ use crate::reply::{self, Response};
 use serde_json::json;
 use shared::filter::BadSearch;
 use shared::store::StoreError;
+use std::sync::Arc;
 use warp::http::{HeaderValue, StatusCode, header};
 
 /// Why a request is not answered with what it asked for. Texts are for the caller, and name nothing that only the host
@@ -11,20 +12,35 @@ use warp::http::{HeaderValue, StatusCode, header};
 #[derive(Debug)]
 pub(crate) enum ApiError {
     BadRequest(String),
+    /// Nobody knows who asks; the error code of RFC 6750, where there is one, and a line for people.
+    Unauthorized {
+        challenge: &'static str,
+        why: &'static str,
+    },
     Forbidden,
+    /// As `Forbidden`, but it could not be found out which groups the caller is in.
+    GroupsUnknown(Arc<str>),
     NotTheAuthor,
     NotFound(String),
-    MethodNotAllowed { allow: String },
+    MethodNotAllowed {
+        allow: String,
+    },
     SlowBody,
     Conflict(String),
-    BodyTooLarge { limit: usize },
+    BodyTooLarge {
+        limit: usize,
+    },
     ContentEncoding,
     Unprocessable(String),
     HeadersTooLarge,
     PreconditionFailed,
-    RangeNotSatisfiable { total: u64 },
+    RangeNotSatisfiable {
+        total: u64,
+    },
     Internal,
     Unavailable(String),
+    /// There are as many of these at work as there may be.
+    Busy(&'static str),
 }
 
 /// What a handler ends in.
@@ -43,6 +59,13 @@ impl ApiError {
             ApiError::Forbidden => {
                 (StatusCode::FORBIDDEN, "You are not in the access group of this data product.".to_owned())
             }
+            ApiError::Unauthorized { why, .. } => (StatusCode::UNAUTHORIZED, (*why).to_owned()),
+            ApiError::GroupsUnknown(why) => (
+                StatusCode::FORBIDDEN,
+                format!(
+                    "Only members of its access group see this data product, and which groups you are in cannot be found out: {why}."
+                ),
+            ),
             ApiError::NotTheAuthor => (StatusCode::FORBIDDEN, "Only its author may change an annotation.".to_owned()),
             ApiError::NotFound(what) => (StatusCode::NOT_FOUND, what.clone()),
             ApiError::MethodNotAllowed { allow } => {
@@ -74,6 +97,10 @@ impl ApiError {
                 "Something went wrong here; the service's log says what.".to_owned(),
             ),
             ApiError::Unavailable(why) => (StatusCode::SERVICE_UNAVAILABLE, why.clone()),
+            ApiError::Busy(what) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("This service has as many {what} at once as it can have; try again in a moment."),
+            ),
         };
         let detail: String = detail.chars().take(DETAIL).collect();
         let mut response = reply::json_with(status, &json!({ "detail": detail }));
@@ -86,10 +113,23 @@ impl ApiError {
                 let range = HeaderValue::from_str(&format!("bytes */{total}"));
                 headers.extend(range.ok().map(|range| (header::CONTENT_RANGE, range)));
             }
-            ApiError::Unavailable(_) => drop(headers.insert(header::RETRY_AFTER, RETRY_AFTER)),
+            ApiError::Unauthorized { challenge, .. } => {
+                headers.insert(header::WWW_AUTHENTICATE, self::challenge(challenge));
+            }
+            ApiError::Unavailable(_) | ApiError::Busy(_) => drop(headers.insert(header::RETRY_AFTER, RETRY_AFTER)),
             _ => {}
         }
         response
+    }
+}
+
+/// What a client is to send, as RFC 6750 words it.
+fn challenge(error: &str) -> HeaderValue {
+    match error {
+        "" => HeaderValue::from_static("Bearer"),
+        error => {
+            HeaderValue::try_from(format!("Bearer error=\"{error}\"")).unwrap_or(HeaderValue::from_static("Bearer"))
+        }
     }
 }
 

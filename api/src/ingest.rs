@@ -5,10 +5,12 @@ use crate::error::{ApiError, Result};
 use crate::reply::{self, Response};
 use crate::request::{METADATA_LIMIT, Request, text};
 use serde_json::{Map, Value, json};
+use shared::access::Viewer;
 use shared::folder::{BadFolder, Folder};
 use shared::product::{BadMetadata, Product};
-use shared::store::Change;
+use shared::store::{Change, Lookup};
 use shared::volume::{Found, ReadError, Volume};
+use shared::yaml::YamlError;
 use std::sync::Arc;
 use uuid::Uuid;
 use warp::http::StatusCode;
@@ -18,14 +20,28 @@ const ROUNDS: usize = 5;
 
 /// `POST /ingestnewmetadata`
 pub(crate) async fn metadata(api: Arc<Api>, request: Request) -> Result<Response> {
+    let viewer = request.viewer.clone();
     let body = request.json(METADATA_LIMIT).await?;
     let product = Product::from_metadata(body, &api.volume.origin().name).map_err(|error| match error {
         BadMetadata::NotAMap(_) | BadMetadata::Yaml(_) => ApiError::BadRequest(error.to_string()),
         BadMetadata::ExecutionBlock(_) => ApiError::Unprocessable(error.to_string()),
     })?;
     let uid = product.uid;
+    may_replace(&api, &product, &viewer).await?;
     api.store.ingest(product).await?;
     Ok(received("New data product metadata received and saved in the DPD datastore.", uid))
+}
+
+/// Whoever may not see a product may replace it only by one for the same groups, as pipelines do that send no token: else
+/// anybody could open to himself what others wrote about it.
+async fn may_replace(api: &Api, product: &Product, viewer: &Viewer) -> Result<()> {
+    match api.store.product(product.uid, viewer).await? {
+        Lookup::Forbidden => match api.store.product(product.uid, &Viewer::unrestricted()).await? {
+            Lookup::Found(before) if before.product.access != product.access => Err(ApiError::Forbidden),
+            _ => Ok(()),
+        },
+        Lookup::Found(_) | Lookup::Unknown => Ok(()),
+    }
 }
 
 /// `POST /ingestnewdataproduct`
@@ -94,6 +110,16 @@ async fn read(api: &Arc<Api>, candidates: &[Folder], execution_block: &str) -> R
     Ok(found)
 }
 
+/// Of a file that speaks of an access group, where it does not read, and nothing that stands in it.
+fn place_only(error: &BadMetadata) -> String {
+    match error {
+        BadMetadata::Yaml(YamlError { line, column, .. }) => {
+            format!("the metadata file cannot be read (line {line}, column {column})")
+        }
+        other => other.to_string(),
+    }
+}
+
 fn first_of(volume: &Volume, candidates: &[Folder]) -> Result<Found> {
     let root = volume.open().map_err(|error| ApiError::Unavailable(format!("The volume cannot be read: {error}.")))?;
     for folder in candidates {
@@ -102,6 +128,9 @@ fn first_of(volume: &Volume, candidates: &[Folder]) -> Result<Found> {
             Err(ReadError::Missing) if !root.leads_out(folder) => {}
             Err(ReadError::Missing | ReadError::Outside) => {
                 return Err(ApiError::BadRequest(format!("'{folder}' leads out of the storage path.")));
+            }
+            Err(ReadError::Bad { error, guarded: true, .. }) => {
+                return Err(ApiError::Unprocessable(format!("'{folder}': {}", place_only(&error))));
             }
             Err(error) => return Err(ApiError::Unprocessable(format!("'{folder}': {error}"))),
         }

@@ -5,10 +5,12 @@
 //! make an answer of.
 
 mod annotation;
+mod auth;
 pub mod download;
 mod error;
 mod files;
 mod ingest;
+mod limits;
 mod metadata;
 mod openapi;
 mod paging;
@@ -39,6 +41,8 @@ pub struct Api {
     downloads: download::Running,
     plans: download::Plans,
     pages: paging::Pages,
+    auth: auth::Auth,
+    limits: limits::Limits,
 }
 
 impl Api {
@@ -55,7 +59,10 @@ impl Api {
         let openapi = openapi::document(version(&settings), &settings.root_path)?;
         let (downloads, plans) = (download::Running::default(), download::Plans::default());
         let pages = paging::Pages::default();
-        Ok(Arc::new(Api { store, volume, settings, indexing, started: clock::now(), openapi, downloads, plans, pages }))
+        let auth = auth::Auth::new(&settings.access);
+        let limits = limits::Limits::new(&settings);
+        let started = clock::now();
+        Ok(Arc::new(Api { store, volume, settings, indexing, started, openapi, downloads, plans, pages, auth, limits }))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::request::{self, Body, Request};
 use crate::{Api, annotation, download, error, files, ingest, metadata, openapi, reindex, search, status};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use shared::access::Viewer;
+use shared::server::Held;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tracing::{debug, error};
@@ -116,8 +116,17 @@ async fn dispatch(api: Arc<Api>, target: &Target, headers: HeaderMap, body: Body
     match matching.iter().find(|(route, _)| route.method == *wanted) {
         Some((route, parameters)) => {
             let [parameter, tail] = [parameters.one, parameters.tail].map(|text| text.map(str::to_owned));
-            let (method, query, viewer) = (method.clone(), query.clone(), Viewer::anonymous());
-            (route.handler)(api, Request { method, headers, body, parameter, tail, query, viewer }).await
+            let place = api.limits.enter(route.path)?;
+            let caller = api.auth.caller(&headers, route.path).await;
+            let (method, query, viewer) = (method.clone(), query.clone(), caller.viewer);
+            let request = Request { method, headers, body, parameter, tail, query, viewer };
+            let answer = (route.handler)(api, request).await;
+            let mut response = match (answer, caller.unknown) {
+                (Err(ApiError::Forbidden), Some(why)) => Err(ApiError::GroupsUnknown(why)),
+                (answer, _) => answer,
+            }?;
+            response.extensions_mut().insert(Held::new(place));
+            Ok(response)
         }
         None if matching.is_empty() => {
             Err(ApiError::NotFound("There is nothing at this path; /docs lists what there is.".to_owned()))

@@ -17,7 +17,7 @@ const DOWNLOAD_GRACE: Duration = Duration::from_secs(10);
 /// Serves connections until `stop`, then ends what is running within its grace.
 pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: impl Future<Output = ()>) {
     let service = tower::ServiceBuilder::new().layer(cors(&api)).service(warp::service(routes::filter(api.clone())));
-    shared::server::serve(listener, TowerToHyperService::new(service), stop, || grace(&api)).await;
+    shared::server::serve(listener, TowerToHyperService::new(service), api.settings.stall, stop, || grace(&api)).await;
 }
 
 /// How long to wait for what is running: shortly for requests, longer where a download is among it.

@@ -44,6 +44,7 @@ pub(crate) async fn status(api: Arc<Api>, request: Request) -> Result<Response> 
         "indexing": indexing(known),
         "pv_interface_status": volume(&api, &summary),
         "metadata_store_status": store(&api, &summary),
+        "permissions_api": api.auth.status(),
         "search_store_status": {"metadata_search_store_in_use": match api.store.kind() {
             Kind::Memory => "In memory search store",
             Kind::Postgresql => "PostgreSQL Search Store",

@@ -61,7 +61,7 @@ async fn serve(
     listen: &str,
     bar: &indicatif::ProgressBar,
 ) -> Result<(), String> {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(settings.api.search_timeout));
     let api = Api::new(store.clone(), volume.clone(), settings.api, settings.indexing.clone())
         .map_err(|error| error.to_string())?;
     let stop = process::stop().map_err(|error| error.to_string())?;

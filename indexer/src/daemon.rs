@@ -36,6 +36,8 @@ const STOPPED: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long answers on the health port may take to end.
 const GRACE: Duration = Duration::from_millis(200);
+/// How long a client may take nothing of its answer.
+const STALL: Duration = Duration::from_secs(60);
 
 /// What a daemon does at the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -289,5 +291,5 @@ async fn answer(listener: TcpListener, health: Arc<Health>) {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         async { Ok::<_, Infallible>(response) }
     });
-    server::serve(listener, service, std::future::pending(), || GRACE).await;
+    server::serve(listener, service, STALL, std::future::pending(), || GRACE).await;
 }

@@ -6,8 +6,10 @@ use crate::queue::{Hint, Queue, Subject, Turn};
 use crate::run::{Kind, Settle, Ticket};
 use crate::sdp::Mirror;
 use crate::watch::Watch;
+use shared::access::Access;
 use shared::clock;
 use shared::folder::{Folder, MAX_BYTES};
+use shared::status::Failing;
 use shared::store::{Change, Item as DataItem, Outcome, Store, StoreError};
 use shared::volume::{Identity, ReadError, Root, Stamp, Volume, is_gone};
 use std::io;
@@ -177,7 +179,7 @@ impl Worker {
         let (error, stamp) = match root.read(folder) {
             Ok(found) => return self.send(Change::Found(found), hint.tickets),
             Err(ReadError::Missing) => return self.missing(root, folder, hint.tickets),
-            Err(ReadError::Bad { error, stamp }) => (error.to_string(), Some(stamp)),
+            Err(ReadError::Bad { error, stamp, guarded }) => (Failing::error(&error, guarded), Some(stamp)),
             Err(error) => (error.to_string(), None),
         };
         if hint.attempt < RETRIES && !stamp.is_some_and(is_settled) {
@@ -271,7 +273,8 @@ async fn apply_what_fits(store: &dyn Store, changes: &[Change], reason: String) 
         && let Some(folder) = &found.product.folder
     {
         let path = found.product.metadata_path();
-        let error = format!("the store refuses it: {reason}");
+        let guarded = found.product.access != Access::Public;
+        let error = Failing::error(&format_args!("the store refuses it: {reason}"), guarded);
         let failing = Change::Failing { folder: folder.clone(), path, error, stamp: Some(found.stamp) };
         return Box::pin(apply(store, &[failing])).await;
     }

@@ -31,6 +31,7 @@ impl Access {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Viewer {
     groups: BTreeSet<String>,
+    unrestricted: bool,
 }
 
 impl Viewer {
@@ -41,7 +42,17 @@ impl Viewer {
 
     /// A caller who is in these groups.
     pub fn member_of(groups: impl IntoIterator<Item = String>) -> Viewer {
-        Viewer { groups: groups.into_iter().collect() }
+        Viewer { groups: groups.into_iter().collect(), unrestricted: false }
+    }
+
+    /// Somebody who may see everything: whoever asks where access groups guard nothing.
+    pub fn unrestricted() -> Viewer {
+        Viewer { groups: BTreeSet::new(), unrestricted: true }
+    }
+
+    /// Whether this caller may see everything.
+    pub fn is_unrestricted(&self) -> bool {
+        self.unrestricted
     }
 
     /// Their names.
@@ -53,7 +64,7 @@ impl Viewer {
     pub fn may_see(&self, access: &Access) -> bool {
         match access {
             Access::Public => true,
-            Access::Groups(groups) => !groups.is_disjoint(&self.groups),
+            Access::Groups(groups) => self.unrestricted || !groups.is_disjoint(&self.groups),
         }
     }
 }
@@ -83,6 +94,7 @@ mod tests {
             let access = Access::of(metadata.as_object().expect("a map"));
             assert_eq!(Viewer::anonymous().may_see(&access), anonymous, "{metadata}");
             assert_eq!(member.may_see(&access), of_a, "{metadata}");
+            assert!(Viewer::unrestricted().may_see(&access));
         }
     }
 }

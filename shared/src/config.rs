@@ -3,10 +3,12 @@
 //! [`VARIABLES`] is the list that `--help` and the README show. A value that cannot be used is an error that names the
 //! variable, the value and what was expected.
 
+mod access;
 mod client;
 mod postgresql;
 mod sources;
 
+pub use access::{AccessSettings, Guarded};
 pub use client::ClientSettings;
 pub use postgresql::{PostgresqlSettings, Secret, Server};
 pub use sources::{DlmSettings, SdpSettings};
@@ -82,6 +84,7 @@ pub const VARIABLES: &[Variable] = &[
     variable("SKA_DATAPRODUCT_API_POSTGRESQL_SCHEMA", "public", "the schema of our tables, made where it is missing"),
     variable("DPD_POSTGRESQL_CONNECTIONS", "10", "most connections of one process to PostgreSQL"),
     variable("DPD_POSTGRESQL_TIMEOUT_SECONDS", "10", "how long PostgreSQL may take for what a request needs"),
+    variable("DPD_SEARCH_TIMEOUT_SECONDS", "10", "how long a search of `dpd serve` may take"),
     variable("SKA_DATAPRODUCT_API_POSTGRESQL_QUERY_SIZE_LIMIT", "10000", "most rows that one search returns"),
     variable(
         "SDP_CONFIG_HOST",
@@ -111,6 +114,19 @@ pub const VARIABLES: &[Variable] = &[
     variable("SKA_DATAPRODUCT_API_POSTGRESQL_DLM_SCHEMA", "dlm", "the schema of their table"),
     variable("SKA_DATAPRODUCT_API_POSTGRESQL_DLM_METADATA_TABLE_NAME", "data_item", "the name of their table"),
     variable("DPD_DLM_LOOK_SECONDS", "5", "how often it is looked whether their table changed"),
+    variable(
+        "SKA_PERMISSIONS_API_HOST",
+        "",
+        "base URL of the service that knows callers' groups; where empty nobody is in any group",
+    ),
+    variable(
+        "DPD_ACCESS_GROUPS",
+        "everywhere",
+        "what access groups guard: everywhere, or listings (searches and columns alone, for clients that send no token otherwise)",
+    ),
+    variable("DPD_MAX_REQUESTS", "256", "requests answered at once, without downloads; further ones get 503"),
+    variable("DPD_MAX_DOWNLOADS", "1000", "downloads at once; further ones get 503"),
+    variable("DPD_STALL_SECONDS", "60", "how long a client may take nothing of its answer before it is cut off"),
     variable("REACT_APP_SKA_DATAPRODUCT_DASHBOARD_URL", "http://localhost", "the dashboard's origin, for CORS"),
     variable("REACT_APP_SKA_DATAPRODUCT_DASHBOARD_PORT", "8100", "the dashboard's port, for CORS"),
     variable(
@@ -244,6 +260,16 @@ pub struct ApiSettings {
     pub query_limit: usize,
     /// Origins that browsers may call from.
     pub origins: Vec<String>,
+    /// Who may see what.
+    pub access: AccessSettings,
+    /// Requests answered at once, without downloads.
+    pub max_requests: usize,
+    /// Downloads at once.
+    pub max_downloads: usize,
+    /// How long a client may take nothing of its answer.
+    pub stall: Duration,
+    /// How long a search in memory may take.
+    pub search_timeout: Duration,
     /// What `/status` says; `None`: the program's own version.
     pub version: Option<String>,
 }
@@ -351,6 +377,11 @@ impl ApiSettings {
             )?,
             query_limit: variables.count("SKA_DATAPRODUCT_API_POSTGRESQL_QUERY_SIZE_LIMIT", 1..=10_000_000)?,
             origins: vec![format!("{origin}:{port}"), origin],
+            access: AccessSettings::read(variables)?,
+            max_requests: variables.count("DPD_MAX_REQUESTS", 1..=100_000)?,
+            max_downloads: variables.count("DPD_MAX_DOWNLOADS", 1..=100_000)?,
+            stall: variables.number("DPD_STALL_SECONDS", 1..=86_400).map(Duration::from_secs)?,
+            search_timeout: variables.number("DPD_SEARCH_TIMEOUT_SECONDS", 1..=3600).map(Duration::from_secs)?,
             version: (!version.is_empty()).then_some(version),
         })
     }

@@ -32,6 +32,13 @@ pub fn stop() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
+/// How many connections this process may have, so that files enough are left for what they ask for.
+pub fn connections() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    (files / 2).max(16)
+}
+
 /// Raises the limit of open files as far as it goes: each connection, download and folder being read takes one.
 pub fn allow_many_connections() {
     use rustix::process::{Resource, getrlimit, setrlimit};

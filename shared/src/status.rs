@@ -190,6 +190,27 @@ pub struct Failing {
     pub since: DateTime<Utc>,
 }
 
+/// What the error of a file begins with that does not read and speaks of an access group: of such a file nobody knows
+/// who may know of it.
+const GUARDED: &str = "it names an access group, and ";
+
+impl Failing {
+    /// An error of a metadata file, of which it is known whether it speaks of an access group.
+    pub fn error(error: &impl std::fmt::Display, guarded: bool) -> String {
+        format!("{}{error}", if guarded { GUARDED } else { "" })
+    }
+
+    /// Whether nobody is to be told of this file, unless an earlier version of it says who may see it.
+    pub fn is_guarded(&self) -> bool {
+        self.error.starts_with(GUARDED)
+    }
+
+    /// What the errors of those begin with that [are guarded](Self::is_guarded).
+    pub fn guarded_prefix() -> &'static str {
+        GUARDED
+    }
+}
+
 pub(crate) fn as_time<S: serde::Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&time_text(*time))
 }

@@ -104,6 +104,8 @@ pub enum ReadError {
         error: BadMetadata,
         /// The version that was read.
         stamp: Stamp,
+        /// Whether it speaks of an access group: nobody knows who may see what is in it.
+        guarded: bool,
     },
 }
 
@@ -282,8 +284,11 @@ impl Root<'_> {
         let stamp = Stamp::of(&metadata);
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0).min(yaml::MAX_BYTES) + 1);
         file.by_ref().take(yaml::MAX_BYTES as u64).read_to_end(&mut bytes).map_err(ReadError::Io)?;
-        let product =
-            Product::from_file(&bytes, &self.volume.origin, folder).map_err(|error| ReadError::Bad { error, stamp })?;
+        let product = Product::from_file(&bytes, &self.volume.origin, folder).map_err(|error| ReadError::Bad {
+            error,
+            stamp,
+            guarded: speaks_of_access(&bytes),
+        })?;
         Ok(Found { product: Arc::new(product), stamp, digest: Sha256::digest(&bytes).into() })
     }
 
@@ -305,6 +310,16 @@ impl Root<'_> {
     pub fn open_file(&self, path: impl AsRef<Path>) -> io::Result<File> {
         self.dir.open_with(path, OpenOptions::new().read(true).custom_flags(O_NONBLOCK))
     }
+}
+
+/// Whether bytes that make no product hold the name of the key that says who may see one.
+fn speaks_of_access(bytes: &[u8]) -> bool {
+    const NAME: &[u8] = b"access_group";
+    let utf16 = |low: usize| {
+        let low_bytes: Vec<u8> = bytes.iter().skip(low).step_by(2).copied().collect();
+        low_bytes.windows(NAME.len()).any(|part| part == NAME)
+    };
+    bytes.windows(NAME.len()).any(|part| part == NAME) || bytes.contains(&0) && (utf16(0) || utf16(1))
 }
 
 fn nanoseconds(seconds: i64, rest: i64) -> i64 {

@@ -1,5 +1,6 @@
 //! The tests that drive the real programs: one binary, one module a subject.
 
+mod access;
 mod arrival;
 mod cli;
 mod client;

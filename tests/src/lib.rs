@@ -3,6 +3,7 @@
 pub mod dlm;
 pub mod etcd;
 pub mod opens;
+pub mod permissions;
 pub mod postgres;
 pub mod program;
 pub mod proxy;

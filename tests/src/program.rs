@@ -246,6 +246,22 @@ impl Server {
         self.post_bytes(path, body.to_string().as_bytes())
     }
 
+    /// Any request, with a bearer token or without.
+    ///
+    /// # Panics
+    /// When no answer comes.
+    pub fn ask(&self, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> Answer {
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let answered = match method {
+            "GET" | "HEAD" => self.agent.run(request.body(()).expect("a request")),
+            _ => self.agent.run(request.body(body).expect("a request")),
+        };
+        answer(answered.unwrap_or_else(|error| panic!("{method} {path}: {error}")))
+    }
+
     /// The JSON of a `GET` that goes well.
     ///
     /// # Panics

@@ -180,11 +180,36 @@ impl Filter {
 
     /// Whether a product with these leaves passes.
     pub fn matches<K: AsRef<str>>(&self, leaves: &[Leaf<K>]) -> bool {
+        self.matches_unless(leaves, &|| false).unwrap_or_default()
+    }
+
+    /// As [`matches`](Self::matches), but `None` as soon as `given_up` says so. It is asked often enough that little time
+    /// passes in between, however large the product is.
+    pub fn matches_unless<K: AsRef<str>>(&self, leaves: &[Leaf<K>], given_up: &impl Fn() -> bool) -> Option<bool> {
+        // The first of several that decides, or else what holds when none does.
+        let first = |filters: &[Filter], decides: bool| {
+            for filter in filters {
+                if filter.matches_unless(leaves, given_up)? == decides {
+                    return Some(decides);
+                }
+            }
+            Some(!decides)
+        };
         match self {
-            Filter::And(all) => all.iter().all(|filter| filter.matches(leaves)),
-            Filter::Or(any) => any.iter().any(|filter| filter.matches(leaves)),
-            Filter::Not(filter) => !filter.matches(leaves),
-            Filter::Any(key, test) => leaves.iter().any(|leaf| key.picks(leaf.key.as_ref()) && test.holds(&leaf.value)),
+            Filter::And(all) => first(all, false),
+            Filter::Or(any) => first(any, true),
+            Filter::Not(filter) => Some(!filter.matches_unless(leaves, given_up)?),
+            Filter::Any(key, test) => {
+                for some in leaves.chunks(BETWEEN) {
+                    if given_up() {
+                        return None;
+                    }
+                    if some.iter().any(|leaf| key.picks(leaf.key.as_ref()) && test.holds(&leaf.value)) {
+                        return Some(true);
+                    }
+                }
+                Some(false)
+            }
         }
     }
 
@@ -192,6 +217,9 @@ impl Filter {
         Filter::Not(Box::new(self))
     }
 }
+
+/// How many leaves are tested before it is asked again whether anybody still waits for the answer.
+const BETWEEN: usize = 256;
 
 /// The most conditions of one search, and the most values of one condition: each costs time for every product.
 pub(crate) const MAX_CONDITIONS: usize = 500;

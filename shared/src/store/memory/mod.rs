@@ -25,7 +25,9 @@ use flows::Flows;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -80,16 +82,33 @@ struct Index {
 pub struct MemoryStore {
     index: RwLock<Index>,
     reindex: Notify,
+    /// How long a search may take.
+    limit: Duration,
 }
 
 impl Default for MemoryStore {
+    /// One whose searches take as long as they need.
     fn default() -> Self {
-        let index = Index { updated: clock::now(), ..Index::default() };
-        MemoryStore { index: RwLock::new(index), reindex: Notify::new() }
+        MemoryStore::new(Duration::MAX)
+    }
+}
+
+/// Tells a search that nobody waits for its answer any more, once this is dropped.
+struct Waiting(Arc<AtomicBool>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
 impl MemoryStore {
+    /// One whose searches may take this long.
+    pub fn new(limit: Duration) -> MemoryStore {
+        let index = Index { updated: clock::now(), ..Index::default() };
+        MemoryStore { index: RwLock::new(index), reindex: Notify::new(), limit }
+    }
+
     // A panic while the lock was held would be a defect; the data behind it are still the best there are.
     fn read(&self) -> RwLockReadGuard<'_, Index> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
@@ -105,9 +124,22 @@ impl Store for MemoryStore {
     async fn search(&self, query: Query, viewer: &Viewer) -> Result<Hits> {
         let products = self.read().products.clone();
         let viewer = viewer.clone();
-        tokio::task::spawn_blocking(move || execute(&products, &query, &viewer))
-            .await
-            .map_err(|error| StoreError::Unavailable(format!("the search was interrupted: {error}")))
+        let waiting = Waiting(Arc::default());
+        let given_up = waiting.0.clone();
+        let given_up = move || given_up.load(Ordering::Relaxed);
+        let searching = tokio::task::spawn_blocking(move || execute(&products, &query, &viewer, &given_up));
+        let answer = tokio::time::timeout(self.limit, searching).await;
+        drop(waiting);
+        let interrupted = || StoreError::Unavailable("the search was interrupted".to_owned());
+        match answer {
+            Ok(Ok(Some(hits))) => Ok(hits),
+            Ok(_) => Err(interrupted()),
+            Err(_) => Err(StoreError::Unavailable(format!(
+                "The search took longer than {} s, which is the most that one may take; ask for less, or raise \
+                 DPD_SEARCH_TIMEOUT_SECONDS.",
+                self.limit.as_secs_f64()
+            ))),
+        }
     }
 
     async fn product(&self, uid: Uuid, viewer: &Viewer) -> Result<Lookup> {
@@ -155,7 +187,7 @@ impl Store for MemoryStore {
         let index = self.read();
         let seen = |file: &KnownFile| match file.uid.and_then(|uid| index.entry(uid)) {
             Some(entry) => viewer.may_see(&entry.hit.product.access),
-            None => true,
+            None => !file.failing.as_ref().is_some_and(Failing::is_guarded),
         };
         let failing_files = index.failing.iter().filter_map(|folder| index.files.get(folder));
         Ok(Summary {
@@ -254,19 +286,30 @@ impl Store for MemoryStore {
     }
 }
 
-/// Executes a search on a snapshot.
-fn execute(products: &imbl::OrdMap<Rank, Arc<Entry>>, query: &Query, viewer: &Viewer) -> Hits {
-    let mut matches: Vec<&Entry> = products
-        .values()
-        .map(AsRef::as_ref)
-        .filter(|entry| viewer.may_see(&entry.hit.product.access) && query.filter.matches(&entry.leaves))
-        .collect();
+/// Executes a search on a snapshot; `None` where it was given up.
+fn execute(
+    products: &imbl::OrdMap<Rank, Arc<Entry>>,
+    query: &Query,
+    viewer: &Viewer,
+    given_up: &impl Fn() -> bool,
+) -> Option<Hits> {
+    let mut matches: Vec<&Entry> = Vec::new();
+    for entry in products.values().filter(|entry| viewer.may_see(&entry.hit.product.access)) {
+        if query.filter.matches_unless(&entry.leaves, given_up)? {
+            matches.push(entry);
+        }
+    }
     if !query.sort.is_empty() {
-        order(&mut matches, query);
+        order(&mut matches, query, given_up)?;
     }
     if let Some(first) = &query.first {
-        // Stable: within either part the order stays.
-        matches.sort_by_cached_key(|entry| !first.matches(&entry.leaves));
+        let mut parts = (Vec::new(), Vec::new());
+        for entry in matches {
+            let part = if first.matches_unless(&entry.leaves, given_up)? { &mut parts.0 } else { &mut parts.1 };
+            part.push(entry);
+        }
+        matches = parts.0;
+        matches.extend(parts.1);
     }
     let total = matches.len();
     let begin = query.after.as_ref().map_or(0, |after| {
@@ -274,13 +317,19 @@ fn execute(products: &imbl::OrdMap<Rank, Arc<Entry>>, query: &Query, viewer: &Vi
             .partition_point(|entry| query.compare(&query.place_of(&entry.hit.product, &entry.leaves), after).is_le())
     });
     let page = matches.iter().skip(begin.saturating_add(query.offset)).take(query.limit);
-    Hits { total, hits: page.map(|entry| entry.hit.clone()).collect() }
+    Some(Hits { total, hits: page.map(|entry| entry.hit.clone()).collect() })
 }
 
-fn order(matches: &mut [&Entry], query: &Query) {
-    let places: HashMap<u64, Place> =
-        matches.iter().map(|entry| (entry.hit.id, query.place_of(&entry.hit.product, &entry.leaves))).collect();
+fn order(matches: &mut [&Entry], query: &Query, given_up: &impl Fn() -> bool) -> Option<()> {
+    let mut places: HashMap<u64, Place> = HashMap::with_capacity(matches.len());
+    for entry in matches.iter() {
+        if given_up() {
+            return None;
+        }
+        places.insert(entry.hit.id, query.place_of(&entry.hit.product, &entry.leaves));
+    }
     matches.sort_by(|a, b| query.compare(&places[&a.hit.id], &places[&b.hit.id]));
+    Some(())
 }
 
 impl Index {

@@ -25,6 +25,10 @@ const IDLE: Duration = Duration::from_secs(5);
 /// After how long a connection that is not used is closed.
 const SPARE: Duration = Duration::from_secs(300);
 
+/// Has a server that can (14 and later) look while it works whether anybody still waits for the answer.
+const ABANDONED: &str = "SELECT set_config('client_connection_check_interval', '1000', false) \
+                         WHERE current_setting('server_version_num')::integer >= 140000";
+
 /// A PostgreSQL database, and our schema in it.
 #[derive(Debug, Clone)]
 pub struct Database {
@@ -79,7 +83,7 @@ impl Database {
         let set = format!(
             "SET search_path TO \"{}\"; SET statement_timeout TO {}; SET idle_in_transaction_session_timeout TO {}; \
              SET tcp_keepalives_idle TO 10; SET tcp_keepalives_interval TO 5; SET tcp_keepalives_count TO 3; \
-             SET client_min_messages TO warning; SET jit TO off",
+             SET client_min_messages TO warning; SET jit TO off; {ABANDONED}",
             settings.schema,
             limit.as_millis(),
             IDLE.as_millis(),
@@ -216,11 +220,16 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+const TOO_LONG: &str =
+    "It took PostgreSQL longer than it may take; ask for less, or raise DPD_POSTGRESQL_TIMEOUT_SECONDS.";
+
 /// What a caller is told. Addresses and statements stay out of it.
 fn unavailable(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::PoolTimedOut => "PostgreSQL takes no connection, or all that there may be are in use".to_owned(),
         sqlx::Error::Io(error) => format!("PostgreSQL cannot be reached: {error}"),
+        // query_canceled
+        sqlx::Error::Database(error) if error.code().as_deref() == Some("57014") => TOO_LONG.to_owned(),
         sqlx::Error::Database(error) => format!("PostgreSQL says: {}", error.message()),
         other => format!("PostgreSQL cannot be used: {other}"),
     }

@@ -1,0 +1,244 @@
+//! The permissions service: asked with the caller's own token which groups he is in and what he is called.
+//!
+//! Its answers are kept for a minute at the most, and a failure for a moment, so that a dashboard's burst of requests asks
+//! once. Whoever waits for an answer shares it with all who wait for the same; it is asked for to its end even when all
+//! of them go.
+
+use super::token::Token;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, StatusCode, Uri, header};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use moka::Expiry;
+use moka::future::Cache;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// How long one answer may take.
+const LIMIT: Duration = Duration::from_secs(2);
+/// How long an answer counts. With the time that it took to come it is a minute at the most.
+const KEPT: Duration = Duration::from_secs(58);
+/// How long a failure counts.
+const MOMENT: Duration = Duration::from_secs(1);
+/// How much is kept of either kind of answer, in bytes.
+const MEMORY: u64 = 32 * 1024 * 1024;
+/// What keeping an answer takes beside what is in it.
+const OVERHEAD: usize = 256;
+/// The largest answer, in bytes.
+const LARGEST: usize = 1024 * 1024;
+/// The longest name, in bytes.
+const LONGEST_NAME: usize = 1024;
+
+/// Why nothing is known of a caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The service does not take the token.
+    Refused,
+    /// The service cannot be asked; the text is for people, and names no address.
+    Unavailable(Arc<str>),
+}
+
+impl Failure {
+    fn unavailable(why: impl Into<Arc<str>>) -> Failure {
+        Failure::Unavailable(why.into())
+    }
+}
+
+type Http = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+type Answer<T> = Result<T, Failure>;
+
+/// One thing that the service is asked, and the answers to it by token.
+struct Question<T> {
+    uri: Option<Uri>,
+    read: fn(&Value) -> Option<T>,
+    answers: Cache<[u8; 32], Answer<T>>,
+}
+
+/// The service.
+pub(super) struct Permissions {
+    http: Option<Http>,
+    groups: Question<Arc<BTreeSet<String>>>,
+    name: Question<Arc<str>>,
+    /// Why it could not be asked last time.
+    trouble: Mutex<Option<Arc<str>>>,
+}
+
+impl Permissions {
+    /// The service at a base URL, to be connected when it is needed.
+    pub(super) fn new(base: &str) -> Permissions {
+        Permissions {
+            http: client(),
+            groups: Question::new(base, "/v1/getusergroupids", groups_of, |groups| {
+                groups.iter().map(String::len).sum()
+            }),
+            name: Question::new(base, "/v2/user/profile", name_of, |name| name.len()),
+            trouble: Mutex::default(),
+        }
+    }
+
+    /// The groups that whoever has this token is in.
+    pub(super) async fn groups(self: &Arc<Self>, token: &Token, patience: Duration) -> Answer<Arc<BTreeSet<String>>> {
+        self.ask(|own| &own.groups, token, patience).await
+    }
+
+    /// What whoever has this token is called.
+    pub(super) async fn name(self: &Arc<Self>, token: &Token, patience: Duration) -> Answer<Arc<str>> {
+        self.ask(|own| &own.name, token, patience).await
+    }
+
+    /// Why the service could not be asked last time.
+    pub(super) fn trouble(&self) -> Option<Arc<str>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn ask<T: Clone + Send + Sync + 'static>(
+        self: &Arc<Self>,
+        question: fn(&Permissions) -> &Question<T>,
+        token: &Token,
+        patience: Duration,
+    ) -> Answer<T> {
+        if let Some(answer) = question(self).answers.get(&token.digest()).await {
+            return answer;
+        }
+        let (own, token) = (self.clone(), token.clone());
+        let asking = tokio::spawn(async move {
+            let question = question(&own);
+            question.answers.get_with(token.digest(), own.answer(question, &token)).await
+        });
+        match tokio::time::timeout(patience, asking).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Failure::unavailable("asking the permissions service failed")),
+            Err(_) => Err(no_answer()),
+        }
+    }
+
+    async fn answer<T>(&self, question: &Question<T>, token: &Token) -> Answer<T> {
+        let asked = tokio::time::timeout(LIMIT, self.get(question.uri.as_ref(), token)).await;
+        let unreadable = || Failure::unavailable("the permissions service's answer is not what it should be");
+        let read = |value| (question.read)(&value).ok_or_else(unreadable);
+        let answer = asked.unwrap_or_else(|_| Err(no_answer())).and_then(read);
+        self.note(answer.as_ref().err());
+        answer
+    }
+
+    async fn get(&self, uri: Option<&Uri>, token: &Token) -> Answer<Value> {
+        let (Some(uri), Some(http)) = (uri, &self.http) else {
+            return Err(Failure::unavailable("the permissions service's URL cannot be used"));
+        };
+        let request = Request::get(uri)
+            .header(header::AUTHORIZATION, token.header())
+            .header(header::ACCEPT, "application/json")
+            .body(Empty::new())
+            .map_err(|_| Failure::unavailable("the permissions service cannot be asked"))?;
+        let response = http.request(request).await.map_err(|error| {
+            Failure::unavailable(if error.is_connect() {
+                "the permissions service cannot be reached"
+            } else {
+                "the permissions service broke off"
+            })
+        })?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(Failure::Refused),
+            other => return Err(Failure::unavailable(format!("the permissions service answered {}", other.as_u16()))),
+        }
+        let body = Limited::new(response.into_body(), LARGEST).collect().await;
+        let body =
+            body.map_err(|_| Failure::unavailable("the permissions service's answer broke off, or is too large"))?;
+        serde_json::from_slice(&body.to_bytes())
+            .map_err(|_| Failure::unavailable("the permissions service's answer is no JSON"))
+    }
+
+    /// Remembers how the service is, and says so in the log when that changes.
+    fn note(&self, failure: Option<&Failure>) {
+        let trouble = match failure {
+            Some(Failure::Unavailable(why)) => Some(why.clone()),
+            Some(Failure::Refused) | None => None,
+        };
+        let mut before = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*before, &trouble) {
+            (old, Some(why)) if old.as_ref() != Some(why) => warn!("{why}; callers count as being in no group"),
+            (Some(_), None) => info!("the permissions service answers again"),
+            _ => {}
+        }
+        *before = trouble;
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Question<T> {
+    fn new(base: &str, path: &str, read: fn(&Value) -> Option<T>, bytes: fn(&T) -> usize) -> Question<T> {
+        let weight = move |_: &[u8; 32], answer: &Answer<T>| {
+            let bytes = OVERHEAD + answer.as_ref().map_or(0, bytes);
+            u32::try_from(bytes).unwrap_or(u32::MAX)
+        };
+        let answers = Cache::builder().max_capacity(MEMORY).weigher(weight).expire_after(Lifetime).build();
+        Question { uri: format!("{base}{path}").parse().ok(), read, answers }
+    }
+}
+
+/// How long answers count.
+struct Lifetime;
+
+impl<T> Expiry<[u8; 32], Answer<T>> for Lifetime {
+    fn expire_after_create(&self, _: &[u8; 32], answer: &Answer<T>, _: Instant) -> Option<Duration> {
+        Some(if answer.is_ok() { KEPT } else { MOMENT })
+    }
+}
+
+fn no_answer() -> Failure {
+    Failure::unavailable(format!("the permissions service gave no answer within {} s", LIMIT.as_secs()))
+}
+
+/// Certificates are checked against those of the system, or where it has none against those that browsers take.
+fn client() -> Option<Http> {
+    let ring = rustls::crypto::ring::default_provider;
+    let connector = HttpsConnectorBuilder::new().with_provider_and_native_roots(ring());
+    let connector = connector.or_else(|_| HttpsConnectorBuilder::new().with_provider_and_webpki_roots(ring()));
+    let connector = connector.inspect_err(|error| warn!("https cannot be used: {error}")).ok()?;
+    let client = Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_secs(30))
+        .pool_max_idle_per_host(8)
+        .build(connector.https_or_http().enable_http1().build());
+    Some(client)
+}
+
+fn groups_of(answer: &Value) -> Option<Arc<BTreeSet<String>>> {
+    let groups = answer.get("user_groups")?.as_array()?;
+    Some(Arc::new(groups.iter().filter_map(Value::as_str).map(str::to_owned).collect()))
+}
+
+fn name_of(answer: &Value) -> Option<Arc<str>> {
+    let name = answer.get("user_profile")?.get("userPrincipalName")?.as_str()?;
+    let fits = !name.trim().is_empty() && name.len() <= LONGEST_NAME && !name.contains('\0');
+    fits.then(|| name.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn answers_are_read_strictly() {
+        let groups = |value: Value| groups_of(&value).map(|groups| groups.iter().cloned().collect::<Vec<_>>());
+        assert_eq!(groups(json!({"user_groups": ["b", "a", "a"]})), Some(vec!["a".to_owned(), "b".to_owned()]));
+        // What is no name is no group.
+        assert_eq!(groups(json!({"user_groups": ["a", 5, null, ["b"]]})), Some(vec!["a".to_owned()]));
+        assert_eq!(groups(json!({"user_groups": []})), Some(vec![]));
+        for bad in [json!({}), json!([]), json!("staff"), json!({"user_groups": "staff"}), json!({"user_groups": {}})] {
+            assert_eq!(groups(bad), None);
+        }
+        let name = |value: Value| name_of(&json!({"user_profile": {"userPrincipalName": value}}));
+        assert_eq!(name(json!("me@example.org")).as_deref(), Some("me@example.org"));
+        for bad in [json!(""), json!(" "), json!(5), json!(null), json!("a\0b"), json!("x".repeat(2000))] {
+            assert_eq!(name(bad), None);
+        }
+        assert_eq!(name_of(&json!({"userPrincipalName": "me"})), None);
+    }
+}

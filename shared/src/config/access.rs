@@ -1,0 +1,75 @@
+//! Who may see what: where callers' groups are asked for, and how far the rule of access groups reaches.
+
+use super::{BadVariable, Variables};
+
+/// How the API finds out who asks, and what it does with that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessSettings {
+    /// The permissions service's base URL, without a trailing `/`; `None`: nobody is in any group.
+    pub permissions: Option<String>,
+    /// What access groups guard.
+    pub guarded: Guarded,
+}
+
+/// What access groups guard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guarded {
+    /// All that says anything of a product.
+    Everywhere,
+    /// Searches, totals, columns and `/status` alone, as with clients that send no token with their downloads.
+    Listings,
+}
+
+impl AccessSettings {
+    pub(super) fn read(variables: &Variables) -> Result<AccessSettings, BadVariable> {
+        let url = variables.value(
+            "SKA_PERMISSIONS_API_HOST",
+            "an http or https URL without user, query and fragment, such as https://permissions.example.org",
+            |text| if text.is_empty() { Some(String::new()) } else { base_url(text) },
+        )?;
+        let guarded = variables.value("DPD_ACCESS_GROUPS", "everywhere or listings", |text| match text {
+            "everywhere" => Some(Guarded::Everywhere),
+            "listings" => Some(Guarded::Listings),
+            _ => None,
+        })?;
+        Ok(AccessSettings { permissions: Some(url).filter(|url| !url.is_empty()), guarded })
+    }
+}
+
+/// A URL that paths can be put after. One with a password in it would end up in messages.
+fn base_url(text: &str) -> Option<String> {
+    let url = text.trim_end_matches('/');
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
+    let host = rest.split('/').next().unwrap_or_default();
+    let fits = |b: u8| b.is_ascii_graphic() && !b"@?#\"<>\\^`{|}%".contains(&b);
+    (!host.is_empty() && !host.starts_with(':') && rest.bytes().all(fits)).then(|| url.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_and_rules_are_checked() {
+        let read = |name: &str, value: &str| AccessSettings::read(&[(name, value)].into());
+        let host = |value: &str| read("SKA_PERMISSIONS_API_HOST", value);
+        assert_eq!(host("").map(|settings| settings.permissions), Ok(None));
+        for (text, url) in [
+            ("http://permissions:8080/", "http://permissions:8080"),
+            ("https://a.example.org/permissions/", "https://a.example.org/permissions"),
+            ("http://[::1]:80", "http://[::1]:80"),
+        ] {
+            assert_eq!(host(text).map(|settings| settings.permissions), Ok(Some(url.to_owned())));
+        }
+        for bad in ["permissions", "ftp://a", "http://", "http://:80", "http://me:pw@a", "http://a/?b", "http://a b"] {
+            let error = host(bad).expect_err(bad).to_string();
+            assert!(error.contains("SKA_PERMISSIONS_API_HOST") && error.contains("expected"), "{error}");
+        }
+        let rule = |value: &str| read("DPD_ACCESS_GROUPS", value).map(|settings| settings.guarded);
+        assert_eq!(
+            (rule(""), rule("everywhere"), rule("listings")),
+            (Ok(Guarded::Everywhere), Ok(Guarded::Everywhere), Ok(Guarded::Listings))
+        );
+        assert!(rule("nowhere").is_err());
+    }
+}

@@ -1,0 +1,130 @@
+//! Connections: accepted, timed, counted, and ended in good order.
+//!
+//! `warp`'s own server panics on a taken port, waits for slow heads for ever and ends when the last client does; so the
+//! loop is here, and what answers is any service. [`connections`] says which connection makes way for another.
+
+mod answer;
+mod connections;
+mod stream;
+
+pub use connections::Held;
+
+use crate::process;
+use crate::telemetry::say;
+use answer::Answering;
+use connections::{Connection, Connections};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioTimer;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use rustix::net::sockopt::set_tcp_user_timeout;
+use std::error::Error;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use stream::Stream;
+use tokio::net::{TcpListener, TcpStream};
+use tracing::{debug, warn};
+
+/// How long the head of a request may take; also how long a connection may idle.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How many headers a request may have.
+const HEADERS: usize = 1000;
+/// The largest head that is read at all, in bytes; smaller limits are for the service to hold to.
+const HEAD: usize = 128 * 1024;
+/// How many connections there are at once at the most. Where a process may open fewer files it is less.
+const CONNECTIONS: usize = 4096;
+/// How long to wait when accepting fails, for want of file descriptors most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Listens on the address that a variable of the environment gives, and says so on standard output.
+///
+/// # Errors
+/// A line for people, which names the variable.
+pub async fn listen(variable: &str, address: SocketAddr) -> Result<TcpListener, String> {
+    let bound = TcpListener::bind(address).await;
+    let listener = bound.map_err(|error| format!("{variable}: cannot listen on {address}: {error}"))?;
+    say(&format!("listening on http://{}", listener.local_addr().map_err(|error| error.to_string())?));
+    Ok(listener)
+}
+
+/// Serves connections until `stop`, then lets what is running end within the time that `grace` gives it. An answer counts
+/// as ended when its connection is: what was made last is still to be sent. A client that takes nothing of what it is sent
+/// for as long as `stall` is cut off.
+pub async fn serve<S, B>(
+    listener: TcpListener,
+    service: S,
+    stall: Duration,
+    stop: impl Future<Output = ()>,
+    grace: impl FnOnce() -> Duration,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let graceful = GracefulShutdown::new();
+    let connections = Connections::new(process::connections().min(CONNECTIONS));
+    tokio::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            accepted = accept(&listener, &connections) => accepted,
+        };
+        match accepted {
+            Ok(stream) => {
+                let service = service.clone();
+                tokio::spawn(answer(stream, connections.open(), service, stall, graceful.watcher()));
+            }
+            Err(error) => {
+                warn!("no connection can be accepted: {error}");
+                connections.evict();
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(grace(), graceful.shutdown()).await;
+}
+
+async fn accept(listener: &TcpListener, connections: &Connections) -> std::io::Result<TcpStream> {
+    connections.room().await;
+    Ok(listener.accept().await?.0)
+}
+
+/// Answers on one connection until it ends or is to make way.
+async fn answer<S, B>(stream: TcpStream, connection: Arc<Connection>, service: S, stall: Duration, watcher: Watcher)
+where
+    S: Service<Request<Incoming>, Response = Response<B>>,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    // Small answers are not to wait for more.
+    let _ = stream.set_nodelay(true);
+    // The kernel knows what the client has taken; we know only what the kernel has taken from us, which may be megabytes
+    // more. Who reads slowly, but reads, is waited for.
+    let _ = set_tcp_user_timeout(&stream, u32::try_from(stall.as_millis()).unwrap_or(u32::MAX));
+    let answering = Answering { service, connection: connection.clone() };
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(HEADERS)
+        .max_buf_size(HEAD)
+        .serve_connection(Stream::new(stream, connection.clone()), answering);
+    tokio::select! {
+        biased;
+        ended = watcher.watch(serving) => {
+            if let Err(error) = ended {
+                debug!("a connection ended: {error}");
+            }
+        }
+        () = connection.evicted() => debug!("an idle connection made way"),
+    }
+}

@@ -1,0 +1,101 @@
+//! One connection's bytes: tells when an answer has left, and gives words to the errors that hyper answers by itself.
+
+use super::connections::Connection;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::net::TcpStream;
+
+/// A connection's stream.
+pub(super) struct Stream {
+    inner: TokioIo<TcpStream>,
+    connection: Arc<Connection>,
+    /// What is sent in place of what hyper wrote, and how much of it was.
+    instead: Option<(Vec<u8>, usize)>,
+}
+
+impl Stream {
+    pub(super) fn new(stream: TcpStream, connection: Arc<Connection>) -> Stream {
+        Stream { inner: TokioIo::new(stream), connection, instead: None }
+    }
+
+    /// Where hyper refuses a head that makes no request, it answers with a status and nothing else. These are the bytes to
+    /// send in its place.
+    fn worded(&self, written: &[u8]) -> Option<Vec<u8>> {
+        let status = written.strip_prefix(b"HTTP/1.1 ").or_else(|| written.strip_prefix(b"HTTP/1.0 "))?.get(..3)?;
+        let (line, detail) = match status {
+            b"400" => ("400 Bad Request", "The request's head is no HTTP/1.1."),
+            b"414" => ("414 URI Too Long", "The request's path is too long."),
+            b"431" => ("431 Request Header Fields Too Large", "The request's headers are too large, or too many."),
+            _ => return None,
+        };
+        // What it writes of its own accord, it writes while no request is being answered.
+        if !self.connection.is_idle() {
+            return None;
+        }
+        let body = format!(r#"{{"detail":"{detail}"}}"#);
+        let head = "content-type: application/json\r\nx-content-type-options: nosniff\r\nconnection: close";
+        Some(format!("HTTP/1.1 {line}\r\n{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes())
+    }
+
+    /// Sends what stands in place of something that hyper wrote, `None` where nothing does.
+    fn poll_instead(&mut self, cx: &mut Context<'_>, written: &[u8]) -> Poll<Option<io::Result<()>>> {
+        if self.instead.is_none() {
+            self.instead = self.worded(written).map(|bytes| (bytes, 0));
+        }
+        let Some((bytes, sent)) = &mut self.instead else { return Poll::Ready(None) };
+        while *sent < bytes.len() {
+            match ready!(Pin::new(&mut self.inner).poll_write(cx, &bytes[*sent..])) {
+                Ok(0) => return Poll::Ready(Some(Err(io::ErrorKind::WriteZero.into()))),
+                Ok(n) => *sent += n,
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+        self.instead = None;
+        Poll::Ready(Some(Ok(())))
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, into)
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match ready!(self.poll_instead(cx, bytes)) {
+            Some(sent) => Poll::Ready(sent.map(|()| bytes.len())),
+            None => Pin::new(&mut self.inner).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match ready!(self.poll_instead(cx, parts.first().map_or(&[], |part| part))) {
+            Some(sent) => Poll::Ready(sent.map(|()| parts.iter().map(|part| part.len()).sum())),
+            None => Pin::new(&mut self.inner).poll_write_vectored(cx, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Asked for once nothing is left to write.
+        ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
+        self.connection.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

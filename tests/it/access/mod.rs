@@ -1,0 +1,43 @@
+//! Who may see what, on either program: [`walk`] asks every route of the documentation for what a caller may not see,
+//! [`service`] is about a permissions service that is well or not, [`annotations`] about whose they are.
+
+mod annotations;
+mod service;
+mod walk;
+
+use crate::daemons::Site;
+use tests::permissions::Permissions;
+use tests::program::{Server, serve};
+use tests::volume::Volume;
+
+/// A volume, and a program that answers for it and asks a permissions service.
+struct Guarded {
+    api: Server,
+    _indexer: Option<Server>,
+    // After those who watch it.
+    volume: Volume,
+    permissions: Permissions,
+    _site: Option<Site>,
+}
+
+/// `dpd serve` on what `fill` makes.
+fn standalone(fill: impl Fn(&Volume), variables: &[(&str, &str)]) -> Guarded {
+    let (volume, permissions) = (Volume::new(), Permissions::start());
+    fill(&volume);
+    let mut command = serve(volume.path());
+    command.env("SKA_PERMISSIONS_API_HOST", permissions.url()).envs(variables.iter().copied());
+    Guarded { api: Server::with(command, true), volume, permissions, _indexer: None, _site: None }
+}
+
+/// `dpd-indexer` and `dpd-api` on what `fill` makes.
+fn daemons(fill: impl Fn(&Volume), variables: &[(&str, &str)]) -> Guarded {
+    let permissions = Permissions::start();
+    let mut site = Site::new().with("SKA_PERMISSIONS_API_HOST", &permissions.url());
+    for (name, value) in variables {
+        site = site.with(name, value);
+    }
+    fill(&site.volume);
+    let (indexer, api) = site.daemons.pair();
+    let volume = std::mem::replace(&mut site.volume, Volume::new());
+    Guarded { volume, api, permissions, _indexer: Some(indexer), _site: Some(site) }
+}
