@@ -136,7 +136,7 @@ fn challenge(error: &str) -> HeaderValue {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
         match error {
-            StoreError::Unavailable(why) => ApiError::Unavailable(why),
+            StoreError::Unavailable(why) | StoreError::TooLong(why) => ApiError::Unavailable(why),
             StoreError::Refused(why) => ApiError::Unprocessable(format!("The store cannot hold this: {why}")),
             StoreError::Superseded => ApiError::Unavailable(error.to_string()),
         }

@@ -3,7 +3,7 @@
 use crate::Api;
 use crate::error::{ApiError, Result};
 use crate::reply::{self, Response};
-use crate::request::{METADATA_LIMIT, Request, text};
+use crate::request::{METADATA_LIMIT, Request, parse, text};
 use serde_json::{Map, Value, json};
 use shared::access::Viewer;
 use shared::folder::{BadFolder, Folder};
@@ -21,10 +21,12 @@ const ROUNDS: usize = 5;
 /// `POST /ingestnewmetadata`
 pub(crate) async fn metadata(api: Arc<Api>, request: Request) -> Result<Response> {
     let viewer = request.viewer.clone();
-    let body = request.json(METADATA_LIMIT).await?;
+    let bytes = request.bytes(METADATA_LIMIT).await?;
+    let _turn = api.limits.turn().await;
+    let body = parse(&bytes)?;
     let product = Product::from_metadata(body, &api.volume.origin().name).map_err(|error| match error {
         BadMetadata::NotAMap(_) | BadMetadata::Yaml(_) => ApiError::BadRequest(error.to_string()),
-        BadMetadata::ExecutionBlock(_) => ApiError::Unprocessable(error.to_string()),
+        BadMetadata::ExecutionBlock(_) | BadMetadata::TooMuch(_) => ApiError::Unprocessable(error.to_string()),
     })?;
     let uid = product.uid;
     may_replace(&api, &product, &viewer).await?;

@@ -56,9 +56,7 @@ impl Request {
 
     /// The body as JSON of at most `limit` bytes, whatever the content type says.
     pub(crate) async fn json(self, limit: usize) -> Result<Value> {
-        let bytes = self.bytes(limit).await?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| ApiError::BadRequest(format!("The request's body cannot be read as JSON: {error}.")))
+        parse(&self.bytes(limit).await?)
     }
 
     /// The method and the headers.
@@ -83,7 +81,8 @@ impl Request {
         text.parse().map_err(|_| unreadable())
     }
 
-    async fn bytes(mut self, limit: usize) -> Result<Vec<u8>> {
+    /// The body, of at most `limit` bytes.
+    pub(crate) async fn bytes(mut self, limit: usize) -> Result<Vec<u8>> {
         let encoding = self.headers.get(header::CONTENT_ENCODING);
         if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return Err(ApiError::ContentEncoding);
@@ -114,6 +113,12 @@ impl Request {
             }
         }
     }
+}
+
+/// Reads JSON.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Value> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| ApiError::BadRequest(format!("The request's body cannot be read as JSON: {error}.")))
 }
 
 /// How a request names what it wants.

@@ -29,6 +29,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const SETTLED: Duration = Duration::from_secs(60);
 /// How long the writer waits for a store that cannot at the moment.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How often one change that takes the store too long is tried again.
+const ATTEMPTS: u32 = 2;
 
 /// A change on its way to the store, and the walks that wait for it.
 #[derive(Debug)]
@@ -242,7 +244,7 @@ pub(crate) async fn write(store: Arc<dyn Store>, mut changes: mpsc::Receiver<Ite
 
 /// Hands changes to the store until it has taken them.
 pub(crate) async fn apply(store: &dyn Store, changes: &[Change]) -> Vec<Outcome> {
-    let mut told = String::new();
+    let (mut told, mut attempts) = (String::new(), 0);
     loop {
         match store.apply(changes).await {
             Ok(outcomes) => return outcomes,
@@ -253,21 +255,34 @@ pub(crate) async fn apply(store: &dyn Store, changes: &[Change]) -> Vec<Outcome>
                 }
                 tokio::time::sleep(STORE_PAUSE).await;
             }
-            Err(StoreError::Refused(reason)) => return apply_what_fits(store, changes, reason).await,
+            Err(StoreError::TooLong(reason)) if changes.len() > 1 => {
+                warn!("{} changes at once take the store too long, half of them are tried: {reason}", changes.len());
+                return apply_in_halves(store, changes).await;
+            }
+            Err(StoreError::TooLong(reason)) if attempts < ATTEMPTS => {
+                attempts += 1;
+                warn!(folder = ?changes.first().and_then(Change::folder), "the store takes too long, it is tried again: {reason}");
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+            Err(StoreError::TooLong(reason)) => return apply_what_fits(store, changes, reason, false).await,
+            Err(StoreError::Refused(reason)) => return apply_what_fits(store, changes, reason, true).await,
             // They are another's to write now; this indexer is about to be ended.
             Err(StoreError::Superseded) => std::future::pending().await,
         }
     }
 }
 
-/// Applies changes of which some do not fit into the store. These are listed as failing, and hold up no other.
-async fn apply_what_fits(store: &dyn Store, changes: &[Change], reason: String) -> Vec<Outcome> {
-    let [change] = changes else {
-        let (front, back) = changes.split_at(changes.len() / 2);
-        let mut outcomes = Box::pin(apply(store, front)).await;
-        outcomes.extend(Box::pin(apply(store, back)).await);
-        return outcomes;
-    };
+async fn apply_in_halves(store: &dyn Store, changes: &[Change]) -> Vec<Outcome> {
+    let (front, back) = changes.split_at(changes.len() / 2);
+    let mut outcomes = Box::pin(apply(store, front)).await;
+    outcomes.extend(Box::pin(apply(store, back)).await);
+    outcomes
+}
+
+/// Applies changes of which some do not fit into the store. These are listed as failing, and hold up no other. The next walk
+/// tries one again where it is not `certain` that it never fits.
+async fn apply_what_fits(store: &dyn Store, changes: &[Change], reason: String, certain: bool) -> Vec<Outcome> {
+    let [change] = changes else { return apply_in_halves(store, changes).await };
     error!(subject = ?change.subject(), "the store refuses this change: {reason}");
     if let Change::Found(found) = change
         && let Some(folder) = &found.product.folder
@@ -275,7 +290,7 @@ async fn apply_what_fits(store: &dyn Store, changes: &[Change], reason: String) 
         let path = found.product.metadata_path();
         let guarded = found.product.access != Access::Public;
         let error = Failing::error(&format_args!("the store refuses it: {reason}"), guarded);
-        let failing = Change::Failing { folder: folder.clone(), path, error, stamp: Some(found.stamp) };
+        let failing = Change::Failing { folder: folder.clone(), path, error, stamp: certain.then_some(found.stamp) };
         return Box::pin(apply(store, &[failing])).await;
     }
     if let Change::Item(item) = change

@@ -47,6 +47,9 @@ pub enum BadMetadata {
     /// It is no map at its top.
     #[error("the metadata must be a map, but it is {0}")]
     NotAMap(&'static str),
+    /// It comes to more than a store could hold in bounded memory and time.
+    #[error("the metadata is too much: {0}")]
+    TooMuch(String),
     /// It names no execution block.
     #[error("'execution_block' must be a non-empty string, but it is {0}")]
     ExecutionBlock(&'static str),
@@ -91,8 +94,9 @@ impl Product {
     /// The product of metadata that was ingested, with nothing on the volume behind it.
     ///
     /// # Errors
-    /// Where it is no map or names no execution block.
+    /// Where it is no map, names no execution block, or is too much.
     pub fn from_metadata(metadata: Value, store_name: &str) -> Result<Product, BadMetadata> {
+        Extent::default().measure(&metadata, 0)?;
         let execution_block = match metadata.as_object().map(|map| map.get("execution_block")) {
             None => return Err(BadMetadata::NotAMap(kind(&metadata))),
             Some(Some(Value::String(id))) if !id.is_empty() => id.clone(),
@@ -140,6 +144,42 @@ impl Product {
             (Some(folder), Some(file)) => folder.join(file).to_string(),
             _ => NO_FILE.to_owned(),
         }
+    }
+}
+
+/// The most values that a product may have, and the most bytes of the dotted keys of all of them. A value stands under its
+/// whole key, so that a long one with many below it comes to far more than it takes in a file.
+const MAX_VALUES: usize = 500_000;
+const MAX_KEYS: usize = 64 * 1024 * 1024;
+
+/// How much metadata comes to.
+#[derive(Default)]
+struct Extent {
+    values: usize,
+    keys: usize,
+}
+
+impl Extent {
+    /// Adds a value that stands under a dotted key of `key` bytes, and all that is in it.
+    fn measure(&mut self, value: &Value, key: usize) -> Result<(), BadMetadata> {
+        self.add(key)?;
+        match value {
+            Value::Object(map) => map.iter().try_for_each(|(name, value)| self.measure(value, key + 1 + name.len())),
+            Value::Array(items) => items.iter().try_for_each(|item| self.measure(item, key)),
+            _ => Ok(()),
+        }
+    }
+
+    fn add(&mut self, key: usize) -> Result<(), BadMetadata> {
+        self.values += 1;
+        self.keys = self.keys.saturating_add(key);
+        if self.values > MAX_VALUES {
+            return Err(BadMetadata::TooMuch(format!("it has more than {MAX_VALUES} values")));
+        }
+        if self.keys > MAX_KEYS {
+            return Err(BadMetadata::TooMuch(format!("the keys of its values come to more than {MAX_KEYS} bytes")));
+        }
+        Ok(())
     }
 }
 
@@ -201,6 +241,18 @@ mod tests {
         ] {
             assert!(Product::from_metadata(metadata.clone(), "v").is_err(), "{metadata}");
         }
+    }
+
+    #[test]
+    fn what_comes_to_too_much_is_refused() {
+        let refused = |metadata: Value| matches!(Product::from_metadata(metadata, "v"), Err(BadMetadata::TooMuch(_)));
+        let list = |count: usize| json!({"execution_block": "eb", "v": vec![0; count]});
+        assert!(!refused(list(MAX_VALUES - 3)) && refused(list(MAX_VALUES)));
+        let below = |length: usize| {
+            let many: Map<String, Value> = (0..1000).map(|n| (n.to_string(), json!(n))).collect();
+            json!({"execution_block": "eb", "k".repeat(length): many})
+        };
+        assert!(!refused(below(10_000)) && refused(below(100_000)));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod dlm;
 mod download;
 mod faults;
 mod files;
+mod hardening;
 mod hardship;
 mod harness;
 mod old_faults;

@@ -218,7 +218,9 @@ fn alternatives(field: &str, value: &Value) -> Result<Vec<Text>, BadSearch> {
             }
         }
         Value::String(joined) => {
-            texts.extend(joined.split(',').map(str::trim).filter(|text| !text.is_empty()).map(Text::new));
+            let parts = || joined.split(',').map(str::trim).filter(|text| !text.is_empty());
+            bounded(field, parts().count(), MAX_CONDITIONS)?;
+            texts.extend(parts().map(Text::new));
         }
         other => texts.extend(scalar_text(field, other)?.as_deref().map(Text::new)),
     }

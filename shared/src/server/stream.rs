@@ -1,13 +1,17 @@
 //! One connection's bytes: tells when an answer has left, and gives words to the errors that hyper answers by itself.
 
 use super::connections::Connection;
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use std::future::Future;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 /// A connection's stream.
 pub(super) struct Stream {
@@ -15,11 +19,16 @@ pub(super) struct Stream {
     connection: Arc<Connection>,
     /// What is sent in place of what hyper wrote, and how much of it was.
     instead: Option<(Vec<u8>, usize)>,
+    /// Until when what comes after a refusal is still read, and thrown away.
+    lingering: Option<Pin<Box<Sleep>>>,
 }
+
+/// How long a refused client may take to hear of it.
+const LINGER: Duration = Duration::from_secs(1);
 
 impl Stream {
     pub(super) fn new(stream: TcpStream, connection: Arc<Connection>) -> Stream {
-        Stream { inner: TokioIo::new(stream), connection, instead: None }
+        Stream { inner: TokioIo::new(stream), connection, instead: None, lingering: None }
     }
 
     /// Where hyper refuses a head that makes no request, it answers with a status and nothing else. These are the bytes to
@@ -55,7 +64,22 @@ impl Stream {
             }
         }
         self.instead = None;
+        self.lingering = Some(Box::pin(tokio::time::sleep(LINGER)));
         Poll::Ready(Some(Ok(())))
+    }
+
+    /// Reads and throws away. A connection that is closed with something unread is reset, and what was sent last is lost.
+    fn poll_thrown_away(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(until) = &mut self.lingering else { return Poll::Ready(()) };
+        let mut bytes = [MaybeUninit::uninit(); 4096];
+        while until.as_mut().poll(cx).is_pending() {
+            let mut part = ReadBuf::uninit(&mut bytes);
+            let read = ready!(Pin::new(&mut self.inner).poll_read(cx, part.unfilled()));
+            if read.is_err() || part.filled().is_empty() {
+                break;
+            }
+        }
+        Poll::Ready(())
     }
 }
 
@@ -96,6 +120,7 @@ impl Write for Stream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+        self.poll_thrown_away(cx).map(Ok)
     }
 }

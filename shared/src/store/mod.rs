@@ -28,6 +28,9 @@ pub enum StoreError {
     /// It cannot at the moment; the same may go through later.
     #[error("{0}")]
     Unavailable(String),
+    /// It did not come to an end in the time that it may take. Less of it may go through.
+    #[error("{0}")]
+    TooLong(String),
     /// It never will: what it was given does not fit.
     #[error("{0}")]
     Refused(String),

@@ -15,6 +15,8 @@ use std::collections::{HashMap, HashSet};
 pub const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// The deepest nesting of lists and maps.
 pub const MAX_DEPTH: usize = 100;
+/// How many values a file may have, lists and maps among them.
+const MAX_NODES: usize = 1_000_000;
 /// How many nodes the aliases of one file may stand for, all together.
 const MAX_ALIASED_NODES: usize = 50_000;
 /// How many bytes of text the aliases of one file may stand for, all together.
@@ -305,7 +307,7 @@ impl Builder {
             return Ok(());
         };
         frame.weight.add(weight);
-        if frame.weight.nodes > MAX_BYTES {
+        if frame.weight.nodes > MAX_NODES {
             return Err(YamlError::at(span, "too many values"));
         }
         match &mut frame.open {

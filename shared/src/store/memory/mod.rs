@@ -134,7 +134,7 @@ impl Store for MemoryStore {
         match answer {
             Ok(Ok(Some(hits))) => Ok(hits),
             Ok(_) => Err(interrupted()),
-            Err(_) => Err(StoreError::Unavailable(format!(
+            Err(_) => Err(StoreError::TooLong(format!(
                 "The search took longer than {} s, which is the most that one may take; ask for less, or raise \
                  DPD_SEARCH_TIMEOUT_SECONDS.",
                 self.limit.as_secs_f64()

@@ -142,7 +142,7 @@ impl Database {
     /// Does a piece of work within a limit of its own.
     pub(super) async fn bounded_by<T>(&self, limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::time::timeout(limit + MARGIN, work).await.unwrap_or_else(|_| {
-            Err(StoreError::Unavailable(format!("PostgreSQL gave no answer within {} s", limit.as_secs())))
+            Err(StoreError::TooLong(format!("PostgreSQL gave no answer within {} s", limit.as_secs())))
         })
     }
 }
@@ -215,6 +215,10 @@ impl From<sqlx::Error> for StoreError {
             {
                 StoreError::Refused(cause.message().to_owned())
             }
+            // query_canceled
+            sqlx::Error::Database(cause) if cause.code().as_deref() == Some("57014") => {
+                StoreError::TooLong(TOO_LONG.to_owned())
+            }
             _ => StoreError::Unavailable(unavailable(&error)),
         }
     }
@@ -228,8 +232,6 @@ fn unavailable(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::PoolTimedOut => "PostgreSQL takes no connection, or all that there may be are in use".to_owned(),
         sqlx::Error::Io(error) => format!("PostgreSQL cannot be reached: {error}"),
-        // query_canceled
-        sqlx::Error::Database(error) if error.code().as_deref() == Some("57014") => TOO_LONG.to_owned(),
         sqlx::Error::Database(error) => format!("PostgreSQL says: {}", error.message()),
         other => format!("PostgreSQL cannot be used: {other}"),
     }

@@ -1,0 +1,45 @@
+//! Whoever means no good, or does not mean it: [`connections`] are about clients that take, hold and stall, [`input`] about what
+//! they send and write to the volume, [`paths`] about ways out of it, [`time`] about what takes long. All of it on either
+//! program.
+
+mod connections;
+mod input;
+mod paths;
+mod time;
+
+use crate::daemons::Site;
+use tests::program::{Server, serve};
+use tests::volume::Volume;
+
+/// A program that answers for a volume.
+struct Running {
+    api: Server,
+    _indexer: Option<Server>,
+    // After those who watch it.
+    volume: Volume,
+    site: Option<Site>,
+}
+
+/// Either program on what `fill` makes, with these variables.
+fn both(fill: impl Fn(&Volume), variables: &[(&str, &str)]) -> [Running; 2] {
+    [standalone(&fill, variables), daemons(&fill, variables)]
+}
+
+fn standalone(fill: impl Fn(&Volume), variables: &[(&str, &str)]) -> Running {
+    let volume = Volume::new();
+    fill(&volume);
+    let mut command = serve(volume.path());
+    command.envs(variables.iter().copied());
+    Running { api: Server::with(command, true), _indexer: None, volume, site: None }
+}
+
+fn daemons(fill: impl Fn(&Volume), variables: &[(&str, &str)]) -> Running {
+    let mut site = Site::new();
+    for (name, value) in variables {
+        site = site.with(name, value);
+    }
+    fill(&site.volume);
+    let (indexer, api) = site.daemons.pair();
+    let volume = std::mem::replace(&mut site.volume, Volume::new());
+    Running { api, _indexer: Some(indexer), volume, site: Some(site) }
+}

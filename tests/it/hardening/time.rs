@@ -1,0 +1,105 @@
+//! What takes long: it ends when it may take no longer, and when nobody waits for it any more; and it says so.
+
+use super::{daemons, standalone};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::time::Duration;
+use tests::program::Server;
+use tests::volume::Volume;
+
+/// A search that has to look at each of very many values, again and again.
+fn costly() -> Value {
+    let items: Vec<Value> =
+        (0..500).map(|n| json!({"field": "v", "operator": "contains", "value": format!("no{n}")})).collect();
+    json!({"filterModel": {"items": items, "logicOperator": "or"}})
+}
+
+fn fill(volume: &Volume) {
+    volume.product("eb", "eb-a-20240101-1", &format!("v: [{}0]", "1234567, ".repeat(400_000)));
+}
+
+/// The processor time that a process has used, in hundredths of a second.
+fn used(server: &Server) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("its figures");
+    // The name before them is in brackets, and may hold any character.
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+    fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+}
+
+/// Waits until a process uses next to no time.
+fn wait_for_rest(server: &Server) {
+    tests::wait_for("an end of the work", || {
+        let before = used(server);
+        std::thread::park_timeout(Duration::from_millis(300));
+        (used(server) - before < 10).then_some(())
+    });
+}
+
+#[test]
+fn a_search_in_memory_ends_in_time_and_says_so() {
+    let running = standalone(fill, &[("DPD_SEARCH_TIMEOUT_SECONDS", "1")]);
+    let answer = running.api.post("/filterdataproducts", &costly());
+    assert_eq!((answer.status, answer.header("retry-after")), (503, "5"));
+    let detail = answer.json()["detail"].as_str().expect("a detail").to_owned();
+    assert!(detail.contains("longer than 1 s") && detail.contains("DPD_SEARCH_TIMEOUT_SECONDS"), "{detail}");
+    wait_for_rest(&running.api);
+    assert_eq!(running.api.status()["api_running"], true);
+}
+
+#[test]
+fn a_search_in_memory_ends_with_its_client() {
+    let running = standalone(fill, &[("DPD_SEARCH_TIMEOUT_SECONDS", "3600")]);
+    let body = costly().to_string();
+    let before = used(&running.api);
+    let mut stream = running.api.connect();
+    write!(stream, "POST /filterdataproducts HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        .expect("sent");
+    tests::wait_for("the search to be at work", || (used(&running.api) > before + 50).then_some(()));
+    drop(stream);
+    wait_for_rest(&running.api);
+    assert_eq!(running.api.folders(), ["eb"]);
+}
+
+#[test]
+fn a_search_in_postgresql_ends_in_time_and_says_so() {
+    let running =
+        daemons(|volume| volume.product("eb", "eb-a-20240101-1", "v: 1"), &[("DPD_POSTGRESQL_TIMEOUT_SECONDS", "1")]);
+    let database = &running.site.as_ref().expect("a site").database;
+    database.execute("BEGIN; LOCK TABLE data_product IN ACCESS EXCLUSIVE MODE");
+    for (path, body) in [("/filterdataproducts", json!({})), ("/dataproductsearch", json!({}))] {
+        let answer = running.api.post(path, &body);
+        assert_eq!((answer.status, answer.header("retry-after")), (503, "5"));
+        let detail = answer.json()["detail"].as_str().expect("a detail").to_owned();
+        assert!(
+            detail.contains("longer than it may take") && detail.contains("DPD_POSTGRESQL_TIMEOUT_SECONDS"),
+            "{detail}"
+        );
+    }
+    database.execute("ROLLBACK");
+    assert_eq!(running.api.folders(), ["eb"]);
+}
+
+#[test]
+fn a_search_in_postgresql_ends_with_its_client() {
+    let running = daemons(
+        |volume| volume.product("eb", "eb-a-20240101-1", "v: 1"),
+        &[("DPD_POSTGRESQL_TIMEOUT_SECONDS", "3600")],
+    );
+    let database = &running.site.as_ref().expect("a site").database;
+    database.execute("BEGIN; LOCK TABLE data_product IN ACCESS EXCLUSIVE MODE");
+    let waiting = || {
+        // What a transaction saw of others it sees again.
+        database.execute("SELECT pg_stat_clear_snapshot()");
+        database.value(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' \
+             AND query LIKE '%ORDER BY p.date_created%'",
+        )
+    };
+    let mut stream = running.api.connect();
+    stream.write_all(b"POST /filterdataproducts HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}").expect("sent");
+    tests::wait_for("the search to begin", || (waiting() == 1).then_some(()));
+    drop(stream);
+    tests::wait_for("its end", || (waiting() == 0).then_some(()));
+    database.execute("ROLLBACK");
+    assert_eq!(running.api.folders(), ["eb"]);
+}
