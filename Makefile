@@ -5,7 +5,10 @@ LISTEN ?= 127.0.0.1:8000
 SCALE ?= 20000
 PART ?=
 
-.PHONY: help run test lint bench dev-db
+SOAK_SECONDS ?= 60
+FUZZ_SECONDS ?= 60
+
+.PHONY: help run test lint bench soak fuzz dev-db
 
 help: ## Lists what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -20,8 +23,8 @@ test: ## Installs what the tests need and runs all of them
 	cargo test --workspace
 
 # The pure core must build by itself, and nothing that does I/O may come in by a dependency.
-lint: ## Format, clippy, links of the documentation, and that the core is pure
-	@tests/prepare build
+lint: ## Format, clippy, links of the documentation, that the core is pure, and dependencies
+	@tests/prepare lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items --quiet
@@ -30,10 +33,21 @@ lint: ## Format, clippy, links of the documentation, and that the core is pure
 	  | grep -E '^(tokio|cap-std|mio|tracing-subscriber|hyper|notify) ' || \
 	  { echo 'lint: shared without features must stay free of I/O'; exit 1; }
 
+	@tests/dependencies
+
+soak: ## Mixed load on the daemons for SOAK_SECONDS, while indexers are killed; what it finds ends it
+	@tests/prepare test
+	cargo build --release --workspace --bins
+	cargo bench --package tests --bench soak -- $(SOAK_SECONDS)
+
+fuzz: ## Feeds what reads input with anything, each target for FUZZ_SECONDS; KEEP=1 keeps what leads to new places
+	@tests/prepare fuzz
+	fuzz/run $(FUZZ_SECONDS)
+
 bench: ## Measures a volume of SCALE products; writes docs/benchmarks.md (PART: standalone, daemons or sources)
 	@tests/prepare test
 	cargo build --release --workspace --bins
-	cargo bench --package tests -- $(SCALE) $(PART)
+	cargo bench --package tests --bench bench -- $(SCALE) $(PART)
 
 dev-db: ## Starts a PostgreSQL to play with on port DEV_DB_PORT, 5433 by default; STOP=1 stops it
 	@tests/dev-db $(if $(STOP),stop,start)
