@@ -29,6 +29,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const SETTLED: Duration = Duration::from_secs(60);
 /// How long the writer waits for a store that cannot at the moment.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// The most values of products in one write. PostgreSQL takes a second for so many.
+const PART: usize = 100_000;
 /// How often one change that takes the store too long is tried again.
 const ATTEMPTS: u32 = 2;
 
@@ -231,7 +233,10 @@ pub(crate) async fn write(store: Arc<dyn Store>, mut changes: mpsc::Receiver<Ite
     while changes.recv_many(&mut items, batch).await > 0 {
         let (changes, tickets): (Vec<Change>, Vec<Vec<Ticket>>) =
             items.drain(..).map(|item| (item.change, item.tickets)).unzip();
-        let outcomes = apply(store.as_ref(), &changes).await;
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for part in parts(&changes) {
+            outcomes.extend(apply(store.as_ref(), part).await);
+        }
         for ((change, tickets), outcome) in changes.into_iter().zip(&tickets).zip(outcomes) {
             if let Change::Found(found) = change {
                 tickets.iter().for_each(|ticket| ticket.run().count(outcome));
@@ -240,6 +245,21 @@ pub(crate) async fn write(store: Arc<dyn Store>, mut changes: mpsc::Receiver<Ite
             }
         }
     }
+}
+
+/// Splits changes so that each part is soon written: while one is, others who write wait for it, and the lease is not renewed.
+fn parts(changes: &[Change]) -> Vec<&[Change]> {
+    let (mut parts, mut begin, mut values) = (Vec::new(), 0, 0);
+    for (at, change) in changes.iter().enumerate() {
+        let more = if let Change::Found(found) = change { found.product.values() } else { 1 };
+        if values > 0 && values + more > PART {
+            parts.push(&changes[begin..at]);
+            (begin, values) = (at, 0);
+        }
+        values += more;
+    }
+    parts.push(&changes[begin..]);
+    parts
 }
 
 /// Hands changes to the store until it has taken them.
@@ -300,4 +320,28 @@ async fn apply_what_fits(store: &dyn Store, changes: &[Change], reason: String, 
         return Box::pin(apply(store, &[Change::Item(none)])).await;
     }
     vec![Outcome::Unchanged]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use shared::product::Product;
+
+    #[test]
+    fn what_is_much_is_written_in_parts() {
+        let change = |values: usize| {
+            let metadata = json!({"execution_block": "eb", "v": vec![0; values]});
+            let product = Arc::new(Product::from_metadata(metadata, "v").expect("a product"));
+            Change::Found(shared::volume::Found { product, stamp: Stamp::default(), digest: [0; 32] })
+        };
+        let sizes = |values: &[usize]| {
+            let changes: Vec<Change> = values.iter().map(|values| change(*values)).collect();
+            parts(&changes).iter().map(|part| part.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(&[1; 500]), [500]);
+        assert_eq!(sizes(&[40_000; 7]), [2, 2, 2, 1]);
+        assert_eq!(sizes(&[10, 300_000, 10, 10]), [1, 1, 2]);
+        assert_eq!(sizes(&[300_000, 300_000]), [1, 1]);
+    }
 }

@@ -133,6 +133,11 @@ impl Product {
         }
     }
 
+    /// How many values it has, lists and maps among them: what it costs a store to write it goes by that.
+    pub fn values(&self) -> usize {
+        self.metadata.values().map(count).sum()
+    }
+
     /// The folder as rows show it, [`NO_FILE`] where there is none.
     pub fn dataproduct_file(&self) -> &str {
         self.folder.as_ref().map_or(NO_FILE, Folder::as_path)
@@ -151,6 +156,15 @@ impl Product {
 /// whole key, so that a long one with many below it comes to far more than it takes in a file.
 const MAX_VALUES: usize = 500_000;
 const MAX_KEYS: usize = 64 * 1024 * 1024;
+
+/// How many values a value is, with all that are in it.
+fn count(value: &Value) -> usize {
+    1 + match value {
+        Value::Object(map) => map.values().map(count).sum(),
+        Value::Array(items) => items.iter().map(count).sum(),
+        _ => 0,
+    }
+}
 
 /// How much metadata comes to.
 #[derive(Default)]
