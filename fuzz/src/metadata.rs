@@ -1,9 +1,9 @@
 //! Metadata files: whatever is in one, it makes a product or an error, and a product is what it was after a way through JSON.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use shared::filter::Filter;
 use shared::folder::Folder;
-use shared::product::{BadMetadata, Origin, Product};
+use shared::product::{BadMetadata, Origin, Product, Stored};
 use shared::row;
 
 pub(crate) fn feed(data: &[u8]) {
@@ -22,10 +22,16 @@ pub(crate) fn feed(data: &[u8]) {
 fn is_sound(product: &Product) {
     assert!(!product.execution_block.is_empty());
     let text = Value::Object(product.metadata.clone()).to_string();
-    let again: Value = serde_json::from_str(&text).expect("what was written as JSON reads as JSON");
-    let folder = product.folder.clone();
-    let restored = Product::restored(again, product.uid, folder, product.metadata_file.clone(), &product.store_name)
-        .expect("a product stays one");
+    let again: Map<String, Value> = serde_json::from_str(&text).expect("what was written as JSON reads as JSON");
+    let stored = Stored {
+        uid: product.uid,
+        date_created: product.date_created,
+        folder: product.folder.clone(),
+        metadata_file: product.metadata_file.clone(),
+        store_name: product.store_name.clone(),
+        flows: Vec::new(),
+    };
+    let restored = Product::restored(again, stored);
     assert_eq!(*product, restored);
     let leaves = row::leaves(product, Some(1));
     assert!(Filter::everything().matches(&leaves));
