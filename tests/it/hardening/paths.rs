@@ -23,6 +23,15 @@ fn swap(pairs: &[(PathBuf, PathBuf)], stop: &AtomicBool) {
     }
 }
 
+/// Tells it when dropped, also where the test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn names_that_change_in_between_lead_nowhere() {
     let outside = Volume::new();
@@ -55,6 +64,7 @@ fn names_that_change_in_between_lead_nowhere() {
         ];
         std::thread::scope(|scope| {
             scope.spawn(|| swap(&pairs, &stop));
+            let _end = Stop(&stop);
             for round in 0..ROUNDS {
                 let mut answers = vec![running.api.post("/dataproductmetadata", &json!({"execution_block": BLOCK}))];
                 for folder in ["eb", "other", "eb/folder/deep", "swap/other", "swap/folder/deep"] {
@@ -76,7 +86,6 @@ fn names_that_change_in_between_lead_nowhere() {
                 }
                 assert!(!String::from_utf8_lossy(&archive).contains(SECRET), "round {round}");
             }
-            stop.store(true, Ordering::Relaxed);
         });
         assert!(!running.api.log().contains(SECRET));
     }
