@@ -17,7 +17,9 @@ const CHANGES: usize = 200;
 const MISSED: usize = 1000;
 const CUT: Duration = Duration::from_secs(30);
 /// How long the steady cost is taken over.
-const STEADY: Duration = Duration::from_secs(120);
+const STEADY: Duration = Duration::from_secs(80);
+/// How long the writing of the copy may take to settle before.
+const SETTLE: Duration = Duration::from_secs(20);
 const BLOCK: &str = "pb-bench-20250101-0";
 
 /// Measures both.
@@ -151,9 +153,8 @@ fn select(database: &Database) -> f64 {
 /// What following the table costs while it stays as it is: processor time of the indexer and of the whole server.
 fn steady(database: &Database, indexer: &Server, report: &mut Report) {
     let used = || seconds_of(&indexer.pid().to_string()) + servers().iter().map(|pid| seconds_of(pid)).sum::<f64>();
-    // Until the writing of the copy has settled.
     database.execute("CHECKPOINT");
-    thread::sleep(Duration::from_secs(60));
+    thread::sleep(SETTLE);
     let before = used();
     thread::sleep(STEADY);
     let share = (used() - before) / STEADY.as_secs_f64();

@@ -19,7 +19,7 @@ use sqlx::{PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
 
-/// What a [`flow`] is read from.
+/// What a [`flow()`] is read from.
 const FLOW: &str = "SELECT f.id, f.name, f.status, f.execution_block, \
                     ARRAY(SELECT d.folder FROM flow_folder d WHERE d.flow = f.id ORDER BY d.place) AS folders FROM flow f";
 
