@@ -55,6 +55,9 @@ pub(super) async fn rule_ids<'a>(
     rules: impl IntoIterator<Item = &'a Access>,
 ) -> Result<BTreeMap<&'a Access, i32>> {
     let rules: BTreeSet<&Access> = rules.into_iter().collect();
+    if rules.is_empty() {
+        return Ok(BTreeMap::new());
+    }
     let hashes: Vec<Vec<u8>> = rules.iter().map(|rule| rule_hash(rule)).collect();
     for (rule, hash) in rules.iter().zip(&hashes) {
         let groups: Option<Vec<_>> = match rule {

@@ -42,11 +42,17 @@ pub(super) async fn stored(
     prefix: &str,
     names: Option<&[&str]>,
 ) -> Result<BTreeMap<FlowId, Flow>> {
-    if names.is_some_and(<[_]>::is_empty) {
-        return Ok(BTreeMap::new());
-    }
-    let sql = format!("{FLOW} WHERE f.volume_prefix = $1 AND ($2::text[] IS NULL OR f.name = ANY($2))");
-    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(prefix).bind(names).fetch_all(connection).await?;
+    let rows = match names {
+        Some([]) => Vec::new(),
+        Some(names) => {
+            let sql = sqlx::AssertSqlSafe(format!("{FLOW} WHERE f.volume_prefix = $1 AND f.name = ANY($2)"));
+            sqlx::query(sql).bind(prefix).bind(names).fetch_all(connection).await?
+        }
+        None => {
+            let sql = sqlx::AssertSqlSafe(format!("{FLOW} WHERE f.volume_prefix = $1"));
+            sqlx::query(sql).bind(prefix).fetch_all(connection).await?
+        }
+    };
     rows.iter().map(|row| flow(row).map(|flow| (flow.id.clone(), flow))).collect()
 }
 
@@ -96,6 +102,9 @@ impl Writer<'_> {
         }
         self.touched_by_put(&plan.puts, put, &mut touched).await?;
         let flows: Vec<i64> = touched.flows.iter().copied().collect();
+        if flows.is_empty() {
+            return self.show(touched.products.into_iter().collect()).await;
+        }
         let unmatched = self.match_anew(&flows, &mut touched.products).await?;
         self.show(touched.products.into_iter().collect()).await?;
         self.place(&flows, &unmatched).await
@@ -117,6 +126,9 @@ impl Writer<'_> {
     }
 
     async fn remove_placeholders(&mut self, flows: &[&str]) -> Result<()> {
+        if flows.is_empty() {
+            return Ok(());
+        }
         let uids: Vec<Uuid> = flows.iter().map(|name| crate::uid::of_flow(name)).collect();
         let placeholders: Vec<i64> = sqlx::query_scalar(
             "SELECT id FROM data_product WHERE volume_prefix = $1 AND uid = ANY($2) AND store_name = $3",
@@ -260,6 +272,9 @@ impl Writer<'_> {
 
     /// Writes what products show of their flows, where that became something else.
     async fn show(&mut self, products: Vec<i64>) -> Result<()> {
+        if products.is_empty() {
+            return Ok(());
+        }
         let before: Vec<(i64, i32, Option<String>)> =
             sqlx::query_as("SELECT id, access, flows::text FROM data_product WHERE id = ANY($1)")
                 .bind(&products)
@@ -343,6 +358,9 @@ impl Writer<'_> {
 
     /// Writes the placeholders that are not there as they must be.
     async fn put_placeholders(&mut self, products: &[Product]) -> Result<()> {
+        if products.is_empty() {
+            return Ok(());
+        }
         let there: Vec<(Uuid, String, Option<String>)> = sqlx::query_as(
             "SELECT uid, execution_block, flows::text FROM data_product WHERE volume_prefix = $1 AND uid = ANY($2)",
         )

@@ -115,6 +115,9 @@ impl Writer<'_> {
 
     /// The products of these folders.
     async fn stored(&mut self, folders: &[&str]) -> Result<HashMap<Folder, Stored>> {
+        if folders.is_empty() {
+            return Ok(HashMap::new());
+        }
         let rows = sqlx::query(
             "SELECT id, uid, folder, size, measured, file_size, file_inode, file_modified, file_changed, digest, \
              generation FROM data_product WHERE volume_prefix = $1 AND folder = ANY($2)",
@@ -128,6 +131,9 @@ impl Writer<'_> {
 
     /// Takes files off the list of those that do not read.
     async fn set_read(&mut self, folders: &[&str]) -> Result<()> {
+        if folders.is_empty() {
+            return Ok(());
+        }
         sqlx::query("DELETE FROM failing_file WHERE volume_prefix = $1 AND folder = ANY($2)")
             .bind(self.prefix)
             .bind(folders)
