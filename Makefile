@@ -44,7 +44,7 @@ fuzz: ## Feeds what reads input with anything, each target for FUZZ_SECONDS; KEE
 	@tests/prepare fuzz
 	fuzz/run $(FUZZ_SECONDS)
 
-bench: ## Measures a volume of SCALE products; writes docs/benchmarks.md (PART: standalone, daemons or sources)
+bench: ## Measures a volume of SCALE products; writes docs/benchmarks.md (PART: standalone, daemons, sources or downloads)
 	@tests/prepare test
 	cargo build --release --workspace --bins
 	cargo bench --package tests --bench bench -- $(SCALE) $(PART)

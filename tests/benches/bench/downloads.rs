@@ -12,8 +12,15 @@ const MANY: usize = 100_000;
 /// How often the first byte of an archive is asked for.
 const TIMES: usize = 9;
 
-/// Measures them on a server of this volume.
-pub(crate) fn measure(volume: &Volume, server: &Server, report: &mut Report) {
+/// Measures them on a server of their own.
+pub(crate) fn measure(report: &mut Report) {
+    let volume = Volume::new();
+    let server = Server::start(volume.path());
+    of_products(&volume, &server, report);
+    first_bytes(&volume, &server, report);
+}
+
+fn of_products(volume: &Volume, server: &Server, report: &mut Report) {
     volume.product("large", "eb-large-20260101-1", "");
     let mut random = Random(3);
     let block: Vec<u8> = (0..1 << 20).map(|_| u8::try_from(random.below(256)).unwrap_or(0)).collect();
@@ -39,7 +46,6 @@ pub(crate) fn measure(volume: &Volume, server: &Server, report: &mut Report) {
             &format!("{:.1}× the time", best / tar),
         );
     }
-    first_bytes(volume, server, report);
 }
 
 /// How long the first byte takes of a product of very many files.

@@ -16,10 +16,11 @@ use std::path::Path;
 use tests::volume::Volume;
 
 /// The parts that can be measured apart, and what the page calls them.
-const PARTS: [(&str, &str); 3] = [
+const PARTS: [(&str, &str); 4] = [
     ("standalone", "The standalone program"),
     ("daemons", "The indexer and the API, with PostgreSQL on the same machine and disk"),
     ("sources", "The sources beside the volume"),
+    ("downloads", "Downloads"),
 ];
 
 fn main() {
@@ -29,8 +30,10 @@ fn main() {
         PARTS.iter().map(|(part, _)| *part).filter(|part| arguments.iter().any(|own| own == part)).collect();
     let wanted = |part: &str| named.is_empty() || named.contains(&part);
     let volume = Volume::new();
-    println!("making {scale} products in {}", volume.path().display());
-    generate::make(&volume, scale);
+    println!("measuring with {scale} products in {}", volume.path().display());
+    if named != ["downloads"] {
+        generate::make(&volume, scale);
+    }
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks.md");
     let mut in_memory = None;
     for (part, title) in PARTS.into_iter().filter(|(part, _)| wanted(part)) {
@@ -38,7 +41,8 @@ fn main() {
         match part {
             "standalone" => in_memory = Some(standalone::measure(&volume, scale, &mut report)),
             "daemons" => daemons::measure(&volume, scale, in_memory, &mut report),
-            _ => sources::measure(&volume, scale, &mut report),
+            "sources" => sources::measure(&volume, scale, &mut report),
+            _ => downloads::measure(&mut report),
         }
         write(&page, part, title, scale, &report);
     }

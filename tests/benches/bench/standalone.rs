@@ -1,6 +1,5 @@
 //! The standalone program, beside what a shell does with the same files.
 
-use crate::downloads;
 use crate::report::{FIND, Report, latency, milliseconds, shell, shell_output, walked};
 use crate::requests;
 use serde_json::Value;
@@ -13,7 +12,6 @@ pub(crate) fn measure(volume: &Volume, scale: usize, report: &mut Report) -> f64
     unchanged_walk(volume, &server, report);
     searches(&server, report);
     requests::arrivals(volume, &server, "in the same process", report);
-    downloads::measure(volume, &server, report);
     seconds
 }
 
