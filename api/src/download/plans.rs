@@ -20,8 +20,11 @@ use tracing::{debug, warn};
 
 /// How long a plan is kept after it was last of use.
 const KEPT: Duration = Duration::from_secs(600);
-/// How much memory all plans that are kept may take, in bytes.
+/// How much memory all plans that are kept may take, in bytes, and how many there may be: small ones are soon made anew.
 const MEMORY: usize = 256 << 20;
+const MOST: usize = 1000;
+/// How often it is looked whether plans have been kept for long enough.
+const SWEEP: Duration = Duration::from_secs(30);
 /// How many plans are made at once: each takes memory and threads.
 const AT_ONCE: usize = 8;
 /// How long to look whether a kept plan's files are as they were. What there is no time for is found when it is read.
@@ -42,11 +45,14 @@ pub(crate) struct Plans {
     /// Where a plan is being made, those wait who want the same.
     gates: Mutex<HashMap<Key, Weak<tokio::sync::Mutex<()>>>>,
     places: Semaphore,
+    /// Whether somebody sweeps.
+    sweeping: AtomicBool,
 }
 
 impl Default for Plans {
     fn default() -> Self {
-        Plans { kept: Mutex::default(), gates: Mutex::default(), places: Semaphore::new(AT_ONCE) }
+        let (kept, gates, sweeping) = Default::default();
+        Plans { kept, gates, places: Semaphore::new(AT_ONCE), sweeping }
     }
 }
 
@@ -84,7 +90,10 @@ impl Plans {
     fn keep(&self, key: Key, plan: &Arc<Plan>) {
         let mut kept = self.kept();
         kept.insert(key, Kept { plan: plan.clone(), used: Instant::now() });
-        while kept.values().map(|kept| kept.plan.bytes()).sum::<usize>() > MEMORY {
+        let is_much = |kept: &HashMap<Key, Kept>| {
+            kept.len() > MOST || kept.values().map(|kept| kept.plan.bytes()).sum::<usize>() > MEMORY
+        };
+        while is_much(&kept) {
             let oldest = kept.iter().min_by_key(|(_, kept)| kept.used).map(|(key, _)| *key);
             oldest.map(|oldest| kept.remove(&oldest));
         }
@@ -125,16 +134,25 @@ pub(crate) async fn plan(api: &Arc<Api>, selection: &Selection) -> Result<Arc<Pl
     // The storage path itself has no entry to be looked at, so that what comes there would not be seen.
     if !selection.folders.iter().any(Folder::is_root) {
         api.plans.keep(key, &plan);
-        tokio::spawn(expire(Arc::downgrade(api)));
+        if !api.plans.sweeping.swap(true, Ordering::AcqRel) {
+            tokio::spawn(sweep(Arc::downgrade(api)));
+        }
     }
     Ok(plan)
 }
 
-/// Frees memory when a plan has been kept for long enough, if no request comes that would.
-async fn expire(api: Weak<Api>) {
-    tokio::time::sleep(KEPT + Duration::from_secs(1)).await;
-    if let Some(api) = api.upgrade() {
-        api.plans.kept().retain(|_, kept| kept.used.elapsed() < KEPT);
+/// Frees the memory of plans that have been kept for long enough, until there are none.
+async fn sweep(api: Weak<Api>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let Some(api) = api.upgrade() else { return };
+        let mut kept = api.plans.kept();
+        kept.retain(|_, kept| kept.used.elapsed() < KEPT);
+        if kept.is_empty() {
+            // Under the lock: who puts one in afterwards sees to it that somebody sweeps.
+            api.plans.sweeping.store(false, Ordering::Release);
+            return;
+        }
     }
 }
 
