@@ -28,7 +28,13 @@ pub fn parse(text: &str) -> Option<NaiveDate> {
     NaiveDate::parse_from_str(text, "%Y-%m-%d")
         .ok()
         .or_else(|| DateTime::parse_from_rfc3339(text).ok().map(|t| t.date_naive()))
-        .or_else(|| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").ok().map(|t| t.date()))
+        .or_else(|| local(text, "%Y-%m-%dT%H:%M:%S%.f"))
+        // As texts are compared: in lower case.
+        .or_else(|| local(text, "%Y-%m-%dt%H:%M:%S%.f"))
+}
+
+fn local(text: &str, format: &str) -> Option<NaiveDate> {
+    NaiveDateTime::parse_from_str(text, format).ok().map(|time| time.date())
 }
 
 /// Writes a date as rows show it: `YYYY-MM-DD`.
@@ -64,6 +70,8 @@ mod tests {
             "2023-10-31T00:00:00.000Z",
             "2023-10-31T23:59:59+02:00",
             "2023-10-31T01:02:03",
+            "2023-10-31t01:02:03",
+            "2023-10-31t00:00:00z",
         ] {
             assert_eq!(parse(text).map(format).as_deref(), Some("2023-10-31"), "{text}");
         }

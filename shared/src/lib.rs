@@ -3,7 +3,7 @@
 //! Without features this crate is the **pure core**: bytes and values in, values out. What a product is
 //! ([`product`]), how its metadata is read ([`yaml`]), how it is named ([`uid`], [`folder`]), who may see it
 //! ([`access`]), and what a search means ([`filter`], [`query`]) are decided here and nowhere else, and can be tested
-//! without a disk, a clock or a network.
+//! without a disk, a clock or a network. What searches read, columns of values, is made and read by [`segment`].
 //!
 //! The feature `service` adds what a running process needs around it: [`config`], [`clock`], [`telemetry`], the
 //! [`volume`] and the [`store`]; `http` adds the [`server`] that accepts connections, and `postgres` the store in
@@ -21,6 +21,7 @@ pub mod label;
 pub mod product;
 pub mod query;
 pub mod row;
+pub mod segment;
 pub mod status;
 pub mod uid;
 pub mod yaml;

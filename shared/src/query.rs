@@ -101,7 +101,7 @@ impl SortValue {
         }
     }
 
-    fn compare(&self, other: &SortValue) -> Ordering {
+    pub(crate) fn compare(&self, other: &SortValue) -> Ordering {
         match (self, other) {
             (SortValue::Number(a), SortValue::Number(b)) => a.total_cmp(b),
             (SortValue::Number(_), SortValue::Text(_)) => Ordering::Less,

@@ -74,7 +74,7 @@ pub enum Comparison {
 }
 
 impl Comparison {
-    fn holds<T: PartialOrd>(self, left: &T, right: &T) -> bool {
+    pub(crate) fn holds<T: PartialOrd>(self, left: &T, right: &T) -> bool {
         match self {
             Comparison::Equal => left == right,
             Comparison::Greater => left > right,

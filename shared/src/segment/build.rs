@@ -1,0 +1,175 @@
+//! The making of segments.
+
+use super::bytes::{packed, put, put_all, put_signed};
+use super::column::Gathered;
+use super::read::Page;
+use super::{ACCESS, BY_UID, DAYS, Doc, NUMBERS, UIDS};
+use crate::filter::lower_text;
+use chrono::Datelike;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// How many bytes of columns a page has before the next one begins. A larger column is a page of its own.
+const PAGE: usize = 64 * 1024;
+
+/// A segment in the making.
+#[derive(Debug, Default)]
+pub struct Builder {
+    products: Vec<Head>,
+    columns: BTreeMap<i32, Gathered>,
+    bytes: usize,
+}
+
+/// What a segment has of a product beside its leaves.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    number: u64,
+    uid: Uuid,
+    /// In days since 0000-12-31.
+    day: i32,
+    access: i32,
+}
+
+impl Builder {
+    /// One without products.
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// Adds a version of a product.
+    pub fn push(&mut self, doc: &Doc<'_>) {
+        let product = self.products.len() as u32;
+        let Doc { number, uid, date_created, access, leaves } = *doc;
+        self.products.push(Head { number, uid, day: date_created.num_days_from_ce(), access });
+        self.bytes += size_of::<Head>();
+        for leaf in leaves {
+            let text = lower_text(&leaf.value);
+            self.bytes += Gathered::cost(&text);
+            self.columns.entry(leaf.key).or_default().push(product, &text, leaf.value.as_f64());
+        }
+    }
+
+    /// How many products it has.
+    pub fn products(&self) -> usize {
+        self.products.len()
+    }
+
+    /// About how many bytes it holds.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The segment's pages, in the order of their keys.
+    pub fn finish(self) -> Vec<Page> {
+        let mut order: Vec<u32> = (0..self.products.len() as u32).collect();
+        // Newest first, so that a list which nobody sorts is a segment's own order.
+        order.sort_unstable_by_key(|n| {
+            let head = &self.products[*n as usize];
+            (Reverse(head.day), head.uid, head.number)
+        });
+        let mut places = vec![0; order.len()];
+        order.iter().zip(0..).for_each(|(product, place)| places[*product as usize] = place);
+        let heads: Vec<Head> = order.iter().map(|n| self.products[*n as usize]).collect();
+        let mut pages = Pages::default();
+        for (key, column) in [
+            (NUMBERS, numbers(&heads)),
+            (UIDS, uids(&heads)),
+            (BY_UID, by_uid(&heads)),
+            (DAYS, days(&heads)),
+            (ACCESS, access(&heads)),
+        ] {
+            pages.push(key, column);
+        }
+        for (key, column) in self.columns {
+            pages.push(key, packed(&column.encode(&places)));
+        }
+        pages.finish()
+    }
+}
+
+/// Collects columns to pages.
+#[derive(Default)]
+struct Pages {
+    pages: Vec<Page>,
+    columns: Vec<(i32, Vec<u8>)>,
+    bytes: usize,
+}
+
+impl Pages {
+    fn push(&mut self, key: i32, column: Vec<u8>) {
+        if !self.columns.is_empty() && self.bytes + column.len() > PAGE {
+            self.turn();
+        }
+        self.bytes += column.len();
+        self.columns.push((key, column));
+    }
+
+    fn turn(&mut self) {
+        let columns = std::mem::take(&mut self.columns);
+        self.bytes = 0;
+        let (Some((first, _)), Some((last, _))) = (columns.first(), columns.last()) else { return };
+        let mut bytes = Vec::new();
+        put(&mut bytes, columns.len() as u64);
+        for (key, column) in &columns {
+            put_signed(&mut bytes, i64::from(*key));
+            put(&mut bytes, column.len() as u64);
+        }
+        columns.iter().for_each(|(_, column)| bytes.extend_from_slice(column));
+        self.pages.push(Page { first: *first, last: *last, bytes });
+    }
+
+    fn finish(mut self) -> Vec<Page> {
+        self.turn();
+        self.pages
+    }
+}
+
+/// The versions' numbers, from the least on.
+fn numbers(heads: &[Head]) -> Vec<u8> {
+    let least = heads.iter().map(|head| head.number).min().unwrap_or_default();
+    let mut bytes = Vec::new();
+    put(&mut bytes, heads.len() as u64);
+    put(&mut bytes, least);
+    heads.iter().for_each(|head| put(&mut bytes, head.number - least));
+    packed(&bytes)
+}
+
+/// As they are, so that one of them can be read without the others.
+fn uids(heads: &[Head]) -> Vec<u8> {
+    heads.iter().flat_map(|head| head.uid.into_bytes()).collect()
+}
+
+/// At which place each would be by its uid.
+fn by_uid(heads: &[Head]) -> Vec<u8> {
+    let mut order: Vec<u32> = (0..heads.len() as u32).collect();
+    order.sort_unstable_by_key(|n| heads[*n as usize].uid);
+    let mut ranks = vec![0; heads.len()];
+    order.iter().zip(0..).for_each(|(product, rank)| ranks[*product as usize] = rank);
+    let mut bytes = Vec::new();
+    put_all(&mut bytes, &ranks, heads.len() as u32);
+    packed(&bytes)
+}
+
+/// How many products in a row have each day.
+fn days(heads: &[Head]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for run in heads.chunk_by(|a, b| a.day == b.day) {
+        put_signed(&mut bytes, i64::from(run[0].day));
+        put(&mut bytes, run.len() as u64);
+    }
+    packed(&bytes)
+}
+
+/// The rules there are, and which of them each product has.
+fn access(heads: &[Head]) -> Vec<u8> {
+    let mut rules: Vec<i32> = heads.iter().map(|head| head.access).collect();
+    rules.sort_unstable();
+    rules.dedup();
+    let of: Vec<u32> = heads.iter().map(|head| rules.binary_search(&head.access).unwrap_or_default() as u32).collect();
+    let mut bytes = Vec::new();
+    put(&mut bytes, rules.len() as u64);
+    rules.iter().for_each(|rule| put_signed(&mut bytes, i64::from(*rule)));
+    put_all(&mut bytes, &of, rules.len() as u32);
+    packed(&bytes)
+}

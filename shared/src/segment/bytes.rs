@@ -1,0 +1,143 @@
+//! Numbers as bytes, and bytes compressed.
+
+use super::{Failed, Result};
+use std::borrow::Cow;
+
+/// Bytes that are kept as they are.
+const RAW: u8 = 0;
+/// Bytes compressed as a block of LZ4.
+const LZ4: u8 = 1;
+
+/// Appends a number, seven bits a byte, the lowest first (LEB128).
+pub(super) fn put(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+/// Appends a number that may be negative.
+pub(super) fn put_signed(bytes: &mut Vec<u8>, number: i64) {
+    put(bytes, ((number << 1) ^ (number >> 63)).cast_unsigned());
+}
+
+/// Appends numbers of which the largest is known, each in as few bytes as that one takes.
+pub(super) fn put_all(bytes: &mut Vec<u8>, numbers: &[u32], largest: u32) {
+    let width = if largest <= 0xff {
+        1
+    } else if largest <= 0xffff {
+        2
+    } else {
+        4
+    };
+    bytes.push(width);
+    numbers.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()[..usize::from(width)]));
+}
+
+/// What is read from the front of bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8]> {
+        let (front, rest) = self.0.split_at_checked(count).ok_or(Failed::Damaged)?;
+        self.0 = rest;
+        Ok(front)
+    }
+
+    pub(super) fn number(&mut self) -> Result<u64> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let (byte, rest) = self.0.split_first().ok_or(Failed::Damaged)?;
+            self.0 = rest;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        Err(Failed::Damaged)
+    }
+
+    pub(super) fn signed(&mut self) -> Result<i64> {
+        let number = self.number()?;
+        Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
+    }
+
+    /// A number that counts what is in memory.
+    pub(super) fn count(&mut self) -> Result<usize> {
+        usize::try_from(self.number()?).map_err(|_| Failed::Damaged)
+    }
+
+    pub(super) fn small(&mut self) -> Result<u32> {
+        u32::try_from(self.number()?).map_err(|_| Failed::Damaged)
+    }
+
+    /// So many numbers of [`put_all`].
+    pub(super) fn all(&mut self, count: usize) -> Result<Vec<u32>> {
+        let width = self.take(1)?[0];
+        let bytes = self.take(count.checked_mul(usize::from(width)).ok_or(Failed::Damaged)?)?;
+        Ok(match width {
+            1 => bytes.iter().map(|byte| u32::from(*byte)).collect(),
+            2 => bytes.as_chunks().0.iter().map(|pair| u32::from(u16::from_le_bytes(*pair))).collect(),
+            4 => bytes.as_chunks().0.iter().map(|four| u32::from_le_bytes(*four)).collect(),
+            _ => return Err(Failed::Damaged),
+        })
+    }
+}
+
+/// Compresses bytes where that makes them fewer.
+pub(super) fn packed(bytes: &[u8]) -> Vec<u8> {
+    let compressed = lz4_flex::block::compress_prepend_size(bytes);
+    let (kind, bytes) = if compressed.len() < bytes.len() { (LZ4, compressed.as_slice()) } else { (RAW, bytes) };
+    [&[kind], bytes].concat()
+}
+
+/// What [`packed`] was given.
+pub(super) fn unpacked(bytes: &[u8]) -> Result<Cow<'_, [u8]>> {
+    match bytes.split_first() {
+        Some((&RAW, bytes)) => Ok(bytes.into()),
+        Some((&LZ4, bytes)) => {
+            lz4_flex::block::decompress_size_prepended(bytes).map(Cow::from).map_err(|_| Failed::Damaged)
+        }
+        _ => Err(Failed::Damaged),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_come_back() {
+        let numbers = [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX];
+        let mut bytes = Vec::new();
+        numbers.iter().for_each(|number| put(&mut bytes, *number));
+        [-1, 0, 1, i64::MIN, i64::MAX].iter().for_each(|number| put_signed(&mut bytes, *number));
+        for largest in [0xff, 0xffff, u32::MAX] {
+            put_all(&mut bytes, &[0, 7, largest], largest);
+        }
+        let mut reader = Reader(&bytes);
+        assert_eq!(numbers.map(|_| reader.number().expect("a number")), numbers);
+        assert_eq!([(); 5].map(|()| reader.signed().expect("a number")), [-1, 0, 1, i64::MIN, i64::MAX]);
+        for largest in [0xff, 0xffff, u32::MAX] {
+            assert_eq!(reader.all(3).expect("numbers"), [0, 7, largest]);
+        }
+        assert_eq!(reader.number(), Err(Failed::Damaged));
+        assert_eq!(Reader(&[0xff; 20]).number(), Err(Failed::Damaged));
+        assert_eq!(Reader(&[3, 0, 0, 0]).all(1), Err(Failed::Damaged));
+    }
+
+    #[test]
+    fn bytes_come_back_smaller_or_as_they_were() {
+        let same = vec![7; 10_000];
+        assert!(packed(&same).len() < 100);
+        for bytes in [&same[..], b"", b"abc"] {
+            assert_eq!(&*unpacked(&packed(bytes)).expect("bytes"), bytes);
+            assert!(packed(bytes).len() <= bytes.len() + 1);
+        }
+        assert_eq!(unpacked(b""), Err(Failed::Damaged));
+        assert_eq!(unpacked(&[LZ4, 200, 0, 0, 0, 1, 2]), Err(Failed::Damaged));
+        assert_eq!(unpacked(&[9]), Err(Failed::Damaged));
+    }
+}

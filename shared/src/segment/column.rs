@@ -1,0 +1,491 @@
+//! A column: the distinct values that the products of a segment have under one key, in order, and who has which.
+
+use super::bytes::{Reader, put, put_all};
+use super::{Failed, Result};
+use crate::date;
+use crate::filter::{Comparison, Test, Text};
+use crate::query::SortValue;
+use fixedbitset::FixedBitSet;
+use memchr::memmem;
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// What stands behind each text. No text in UTF-8 holds it, so that a text which is looked for is never found across two.
+const END: u8 = 0xff;
+/// A column is kept densely where at least one product in so many has a value.
+const DENSE: usize = 4;
+
+/// A column, decoded.
+#[derive(Debug)]
+pub(super) struct Column {
+    /// The texts of the entries in lower case, numbers as JSON writes them, [`END`] behind each.
+    texts: Vec<u8>,
+    /// Where each text ends.
+    ends: Vec<u32>,
+    /// How many entries are numbers: these come first, by value.
+    numbers: usize,
+    /// The entries that are the same number as the one before, written otherwise (`4` and `4.0`).
+    same: Vec<u32>,
+    cells: Cells,
+}
+
+/// Which entries products have, by their places.
+#[derive(Debug)]
+enum Cells {
+    /// For each product the number of its only entry, counted from 1; 0 for none.
+    Dense(Vec<u32>),
+    /// Pairs of a product and an entry, in order.
+    Sparse { products: Vec<u32>, entries: Vec<u32> },
+}
+
+/// Which entries of a column pass a test.
+pub(super) enum Passing {
+    /// Those with these numbers.
+    Within(Range<u32>),
+    /// Each as this says.
+    Each(Vec<bool>),
+}
+
+/// A column in the making.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    texts: Vec<u8>,
+    values: Vec<Gathering>,
+}
+
+/// A value of a product.
+#[derive(Debug, Clone, Copy)]
+struct Gathering {
+    end: usize,
+    /// Not a number where it is none.
+    number: f64,
+    product: u32,
+}
+
+impl Gathered {
+    /// Adds a value of the product that was pushed as the `product`th.
+    pub(super) fn push(&mut self, product: u32, text: &str, number: Option<f64>) {
+        self.texts.extend_from_slice(text.as_bytes());
+        // The two zeros are one.
+        let number = number.map_or(f64::NAN, |number| number + 0.0);
+        self.values.push(Gathering { end: self.texts.len(), number, product });
+    }
+
+    /// How many bytes the next value takes.
+    pub(super) fn cost(text: &str) -> usize {
+        text.len() + size_of::<Gathering>()
+    }
+
+    /// The column as it is kept, of products whose places `places` tells.
+    pub(super) fn encode(&self, places: &[u32]) -> Vec<u8> {
+        let (entries, of_values) = self.entries();
+        let mut bytes = Vec::new();
+        put(&mut bytes, entries.len() as u64);
+        put(&mut bytes, entries.iter().filter(|(number, _)| !number.is_nan()).count() as u64);
+        let same: Vec<usize> = (1..entries.len()).filter(|&n| entries[n].0 == entries[n - 1].0).collect();
+        put(&mut bytes, same.len() as u64);
+        same.iter().for_each(|n| put(&mut bytes, *n as u64));
+        entries.iter().for_each(|(_, text)| put(&mut bytes, text.len() as u64));
+        for (_, text) in &entries {
+            bytes.extend_from_slice(text);
+            bytes.push(END);
+        }
+        let mut pairs: Vec<(u32, u32)> =
+            self.values.iter().zip(of_values).map(|(value, entry)| (places[value.product as usize], entry)).collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        put_cells(&mut bytes, &pairs, entries.len(), places.len());
+        bytes
+    }
+
+    /// The distinct values in order, and for each value which of them it is.
+    fn entries(&self) -> (Vec<(f64, &[u8])>, Vec<u32>) {
+        let mut begin = 0;
+        let mut distinct: HashMap<(bool, &[u8]), u32> = HashMap::new();
+        let mut entries: Vec<(f64, &[u8])> = Vec::new();
+        let mut of_values = Vec::with_capacity(self.values.len());
+        for value in &self.values {
+            let text = &self.texts[begin..value.end];
+            begin = value.end;
+            let entry = distinct.entry((value.number.is_nan(), text)).or_insert_with(|| {
+                entries.push((value.number, text));
+                entries.len() as u32 - 1
+            });
+            of_values.push(*entry);
+        }
+        let mut order: Vec<u32> = (0..entries.len() as u32).collect();
+        order.sort_unstable_by(|a, b| {
+            let ((number, text), (other, other_text)) = (entries[*a as usize], entries[*b as usize]);
+            // What is not a number comes after all numbers.
+            number.total_cmp(&other).then_with(|| text.cmp(other_text))
+        });
+        let mut rank = vec![0; entries.len()];
+        order.iter().zip(0..).for_each(|(entry, n)| rank[*entry as usize] = n);
+        of_values.iter_mut().for_each(|entry| *entry = rank[*entry as usize]);
+        (order.into_iter().map(|entry| entries[entry as usize]).collect(), of_values)
+    }
+}
+
+/// Appends which products have which entries.
+fn put_cells(bytes: &mut Vec<u8>, pairs: &[(u32, u32)], entries: usize, products: usize) {
+    let single = pairs.windows(2).all(|two| two[0].0 != two[1].0);
+    if single && pairs.len() * DENSE >= products {
+        bytes.push(1);
+        put(bytes, products as u64);
+        let mut cells = vec![0; products];
+        pairs.iter().for_each(|(product, entry)| cells[*product as usize] = entry + 1);
+        put_all(bytes, &cells, entries as u32);
+        return;
+    }
+    bytes.push(0);
+    put(bytes, pairs.len() as u64);
+    let mut before = 0;
+    for (product, _) in pairs {
+        put(bytes, u64::from(product - before));
+        before = *product;
+    }
+    let of: Vec<u32> = pairs.iter().map(|(_, entry)| *entry).collect();
+    put_all(bytes, &of, entries as u32);
+}
+
+impl Column {
+    /// Reads what [`Gathered::encode`] wrote.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Column> {
+        let mut reader = Reader(bytes);
+        let (count, numbers, same) = (reader.count()?, reader.count()?, reader.count()?);
+        let same = (0..same).map(|_| reader.small()).collect::<Result<_>>()?;
+        let mut ends = Vec::with_capacity(count.min(bytes.len()));
+        let mut end = 0u32;
+        for n in 0..count {
+            let text = reader.small()?;
+            end = end.checked_add(text + u32::from(n > 0)).ok_or(Failed::Damaged)?;
+            ends.push(end);
+        }
+        let texts = reader.take(if count == 0 { 0 } else { end as usize + 1 })?.to_vec();
+        let cells = match reader.take(1)?[0] {
+            1 => {
+                let products = reader.count()?;
+                Cells::Dense(reader.all(products)?)
+            }
+            _ => {
+                let pairs = reader.count()?;
+                let mut product = 0u32;
+                let mut next = || {
+                    product = product.checked_add(reader.small()?).ok_or(Failed::Damaged)?;
+                    Ok(product)
+                };
+                let products = (0..pairs).map(|_| next()).collect::<Result<_>>()?;
+                Cells::Sparse { products, entries: reader.all(pairs)? }
+            }
+        };
+        if numbers > count {
+            return Err(Failed::Damaged);
+        }
+        Ok(Column { texts, ends, numbers, same, cells })
+    }
+
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn begin(&self, entry: usize) -> usize {
+        entry.checked_sub(1).map_or(0, |before| self.ends[before] as usize + 1)
+    }
+
+    fn bytes(&self, entry: usize) -> &[u8] {
+        &self.texts[self.begin(entry)..self.ends[entry] as usize]
+    }
+
+    /// The text of an entry, in lower case.
+    pub(super) fn text(&self, entry: usize) -> &str {
+        str::from_utf8(self.bytes(entry)).unwrap_or_default()
+    }
+
+    /// The number that an entry is, where it is one.
+    fn number(&self, entry: usize) -> f64 {
+        self.text(entry).parse::<f64>().unwrap_or(f64::INFINITY) + 0.0
+    }
+
+    /// What products that have the entry are ordered by.
+    pub(super) fn value(&self, entry: usize) -> SortValue {
+        if entry < self.numbers {
+            SortValue::Number(self.number(entry))
+        } else {
+            SortValue::Text(self.text(entry).to_owned())
+        }
+    }
+
+    /// The first of the entries that are the same number as this one.
+    pub(super) fn rank(&self, entry: u32) -> u32 {
+        if self.same.is_empty() {
+            return entry;
+        }
+        let mut first = entry;
+        while self.same.binary_search(&first).is_ok() {
+            first -= 1;
+        }
+        first
+    }
+
+    /// Calls for each product and each of its entries, in order.
+    pub(super) fn each(&self, mut each: impl FnMut(u32, u32)) {
+        match &self.cells {
+            Cells::Dense(cells) => {
+                for (product, cell) in (0..).zip(cells) {
+                    if let Some(entry) = cell.checked_sub(1) {
+                        each(product, entry);
+                    }
+                }
+            }
+            Cells::Sparse { products, entries } => products.iter().zip(entries).for_each(|(p, e)| each(*p, *e)),
+        }
+    }
+
+    /// Adds the products that have an entry which passes.
+    pub(super) fn add(&self, passing: &Passing, products: &mut FixedBitSet) {
+        let most = products.len();
+        let mut add = |passes: &dyn Fn(u32) -> bool| {
+            self.each(|product, entry| {
+                if passes(entry) && (product as usize) < most {
+                    products.insert(product as usize);
+                }
+            });
+        };
+        match (passing, &self.cells) {
+            (Passing::Within(range), _) if range.is_empty() => {}
+            (Passing::Within(range), Cells::Dense(cells)) => {
+                let (from, width) = (range.start + 1, range.end - range.start);
+                add_dense(cells, |cell| cell.wrapping_sub(from) < width, products);
+            }
+            (Passing::Each(each), Cells::Dense(cells)) => {
+                add_dense(
+                    cells,
+                    |cell| cell.checked_sub(1).is_some_and(|n| each.get(n as usize) == Some(&true)),
+                    products,
+                );
+            }
+            (Passing::Within(range), Cells::Sparse { .. }) => add(&|entry| range.contains(&entry)),
+            (Passing::Each(each), Cells::Sparse { .. }) => add(&|entry| each.get(entry as usize) == Some(&true)),
+        }
+    }
+
+    /// The entries that pass a test.
+    pub(super) fn passing(&self, test: &Test) -> Passing {
+        match test {
+            Test::Present => self.all(),
+            Test::Contains(text) => self.containing(text.lower().as_bytes()),
+            Test::StartsWith(text) => self.starting(text.lower().as_bytes()),
+            Test::EndsWith(text) => self.each_text(|entry| entry.ends_with(text.lower().as_bytes())),
+            Test::Equals(text) => self.equal(std::slice::from_ref(text)),
+            Test::AnyOf(texts) => self.equal(texts),
+            Test::Number(comparison, number) => Passing::Within(self.numbers_that(*comparison, *number)),
+            Test::Date(comparison, day) => self.each_text(|entry| {
+                // Whatever reads as a date has one.
+                memchr::memchr(b'-', entry).is_some()
+                    && str::from_utf8(entry).ok().and_then(date::parse).is_some_and(|own| comparison.holds(&own, day))
+            }),
+        }
+    }
+
+    fn all(&self) -> Passing {
+        Passing::Within(0..self.len() as u32)
+    }
+
+    fn each_text(&self, passes: impl Fn(&[u8]) -> bool) -> Passing {
+        Passing::Each((0..self.len()).map(|entry| passes(self.bytes(entry))).collect())
+    }
+
+    fn containing(&self, text: &[u8]) -> Passing {
+        if text.is_empty() {
+            return self.all();
+        }
+        let mut each = vec![false; self.len()];
+        let finder = memmem::Finder::new(text);
+        let (mut entry, mut from) = (0, 0);
+        while let Some(at) = self.texts.get(from..).and_then(|rest| finder.find(rest)) {
+            entry += self.ends[entry..].partition_point(|end| (*end as usize) < from + at);
+            let Some(passes) = each.get_mut(entry) else { break };
+            *passes = true;
+            from = self.ends[entry] as usize + 1;
+        }
+        Passing::Each(each)
+    }
+
+    fn starting(&self, text: &[u8]) -> Passing {
+        let texts = self.numbers..self.len();
+        let begin = self.first(texts.clone(), |own| own >= text);
+        let end = self.first(begin..texts.end, |own| !own.starts_with(text));
+        if (0..self.numbers).any(|entry| self.bytes(entry).starts_with(text)) {
+            return self.each_text(|entry| entry.starts_with(text));
+        }
+        Passing::Within(begin as u32..end as u32)
+    }
+
+    /// The first entry of a range of texts for which something holds that holds for all after it as well.
+    fn first(&self, range: Range<usize>, holds: impl Fn(&[u8]) -> bool) -> usize {
+        partition_point(range, |entry| !holds(self.bytes(entry)))
+    }
+
+    fn equal(&self, texts: &[Text]) -> Passing {
+        let ranges = texts.iter().flat_map(|text| {
+            let lower = text.lower().as_bytes();
+            let begin = self.first(self.numbers..self.len(), |own| own >= lower);
+            let end = self.first(begin..self.len(), |own| own > lower);
+            // A number's text could only be equal to a text that is that number.
+            let numbers = text.number().map(|number| self.numbers_that(Comparison::Equal, number));
+            [Some(begin as u32..end as u32), numbers].into_iter().flatten().filter(|range| !range.is_empty())
+        });
+        let mut ranges: Vec<Range<u32>> = ranges.collect();
+        if ranges.len() <= 1 {
+            return Passing::Within(ranges.pop().unwrap_or_default());
+        }
+        let mut each = vec![false; self.len()];
+        ranges.into_iter().for_each(|range| each[range.start as usize..range.end as usize].fill(true));
+        Passing::Each(each)
+    }
+
+    fn numbers_that(&self, comparison: Comparison, number: f64) -> Range<u32> {
+        let below = partition_point(0..self.numbers, |entry| self.number(entry) < number) as u32;
+        let not_above = partition_point(0..self.numbers, |entry| self.number(entry) <= number) as u32;
+        match comparison {
+            Comparison::Equal => below..not_above,
+            Comparison::Less => 0..below,
+            Comparison::LessOrEqual => 0..not_above,
+            Comparison::Greater => not_above..self.numbers as u32,
+            Comparison::GreaterOrEqual => below..self.numbers as u32,
+        }
+    }
+}
+
+/// Adds the products whose cell passes, 64 at a time.
+fn add_dense(cells: &[u32], passes: impl Fn(u32) -> bool, products: &mut FixedBitSet) {
+    const BITS: usize = usize::BITS as usize;
+    for (block, cells) in products.as_mut_slice().iter_mut().zip(cells.chunks(BITS)) {
+        *block |= cells.iter().enumerate().fold(0, |bits, (n, cell)| bits | usize::from(passes(*cell)) << n);
+    }
+}
+
+/// The first number of a range for which something does not hold that holds for all before it.
+pub(super) fn partition_point(range: Range<usize>, holds: impl Fn(usize) -> bool) -> usize {
+    let (mut begin, mut end) = (range.start, range.end);
+    while begin < end {
+        let middle = begin + (end - begin) / 2;
+        if holds(middle) {
+            begin = middle + 1;
+        } else {
+            end = middle;
+        }
+    }
+    begin
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::lower_text;
+    use serde_json::{Value, json};
+
+    /// A column of as many products as there are lists of values, the last of them at the first place.
+    fn column(values: &Value) -> Column {
+        let values = values.as_array().expect("a list");
+        let places: Vec<u32> = (0..values.len() as u32).rev().collect();
+        let mut gathered = Gathered::default();
+        for (product, values) in (0..).zip(values) {
+            for value in values.as_array().expect("a list") {
+                gathered.push(product, &lower_text(value), value.as_f64());
+            }
+        }
+        Column::decode(&gathered.encode(&places)).expect("a column")
+    }
+
+    fn found(column: &Column, test: &Test, products: usize) -> Vec<usize> {
+        let mut found = FixedBitSet::with_capacity(products);
+        column.add(&column.passing(test), &mut found);
+        found.ones().collect()
+    }
+
+    #[test]
+    fn tests_hold_as_they_do_for_single_values() {
+        let values = json!([
+            [4, "4"],
+            ["4.0"],
+            [4.0, 1e300],
+            [true],
+            ["Abc", "abd"],
+            [],
+            ["-1"],
+            [-1, 0.0],
+            [-0.0],
+            ["ÄÖ\u{0}x"],
+            ["2023-10-31"],
+            ["2023-10-31T01:02:03", "ab"],
+            [10, 9, 100],
+            ["a"],
+            ["ab", "ab", 5],
+            [""],
+            ["1e300"]
+        ]);
+        let lists = values.as_array().expect("a list");
+        let column = column(&values);
+        let words =
+            ["4", "4.0", "ab", "abc", "", "a", "0", "tr", "true", "ö", "\u{0}", "-1", "1e300", "2023-10-31", "x", "c"];
+        let texts = words.iter().map(|word| Text::new(word)).flat_map(|text| {
+            [
+                Test::Contains(text.clone()),
+                Test::StartsWith(text.clone()),
+                Test::EndsWith(text.clone()),
+                Test::Equals(text),
+            ]
+        });
+        let every = [
+            Comparison::Equal,
+            Comparison::Greater,
+            Comparison::GreaterOrEqual,
+            Comparison::Less,
+            Comparison::LessOrEqual,
+        ];
+        let day = date::parse("2023-10-31").expect("a date");
+        let numbers = [-1.0, 0.0, 4.0, 7.5, 1e300];
+        let compared = every.iter().flat_map(|comparison| {
+            numbers.map(|number| Test::Number(*comparison, number)).into_iter().chain([Test::Date(*comparison, day)])
+        });
+        let any = Test::AnyOf(["4", "ab", "zz"].map(Text::new).into());
+        for test in texts.chain(compared).chain([Test::Present, any]) {
+            let expected: Vec<usize> = (0..lists.len())
+                .filter(|place| {
+                    let values = lists[lists.len() - 1 - place].as_array().expect("a list");
+                    values.iter().any(|value| test.holds(value))
+                })
+                .collect();
+            assert_eq!(found(&column, &test, lists.len()), expected, "{test:?}");
+        }
+    }
+
+    #[test]
+    fn single_values_are_kept_densely() {
+        let dense = column(&json!([["b"], ["a"], [], ["b"]]));
+        assert!(matches!(&dense.cells, Cells::Dense(cells) if cells == &[2, 0, 1, 2]));
+        assert_eq!(found(&dense, &Test::Equals(Text::new("B")), 4), [0, 3]);
+        let sparse = column(&json!([[], [], [], [], [], [], [], [], ["x"]]));
+        assert!(matches!(sparse.cells, Cells::Sparse { .. }));
+        assert_eq!(found(&sparse, &Test::Present, 9), [0]);
+    }
+
+    #[test]
+    fn equal_numbers_have_one_rank() {
+        let column = column(&json!([[4.0], [4], [5], [3], ["3"]]));
+        assert_eq!((0..5).map(|entry| column.rank(entry)).collect::<Vec<_>>(), [0, 1, 1, 3, 4]);
+        assert_eq!(column.value(1), column.value(2));
+    }
+
+    #[test]
+    fn damage_is_noticed() {
+        let mut gathered = Gathered::default();
+        ["a", "b"].iter().zip(0..).for_each(|(text, n)| gathered.push(n, text, None));
+        let bytes = gathered.encode(&[0, 1]);
+        for cut in 0..bytes.len() {
+            assert_eq!(Column::decode(&bytes[..cut]).err(), Some(Failed::Damaged), "{cut}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Which products of a segment match.
+
+use super::question::{Condition, Keys, Question};
+use super::{Failed, Result, Segment};
+use crate::filter::Test;
+use fixedbitset::FixedBitSet;
+use std::collections::{BTreeSet, HashSet};
+
+/// A set of numbers takes a bit for each from the least to the largest where these are at most so many times the products
+/// of a segment.
+const SPARSE: u64 = 64;
+
+/// A segment, and the question whether anybody still waits.
+#[derive(Clone, Copy)]
+pub(super) struct Look<'a> {
+    pub(super) segment: &'a Segment<'a>,
+    pub(super) given_up: &'a dyn Fn() -> bool,
+}
+
+impl Look<'_> {
+    /// The places of the products that match and may be seen.
+    pub(super) fn matches(&self, question: &Question) -> Result<FixedBitSet> {
+        let mut matches = self.visible(&question.allowed)?;
+        self.narrow(&mut matches, &question.filter)?;
+        Ok(matches)
+    }
+
+    /// Leaves those for which a condition holds.
+    fn narrow(&self, places: &mut FixedBitSet, condition: &Condition) -> Result<()> {
+        if let Condition::And(all) = condition {
+            return all.iter().try_for_each(|condition| self.narrow(places, condition));
+        }
+        if places.is_clear() {
+            return Ok(());
+        }
+        places.intersect_with(&self.holds(condition)?);
+        Ok(())
+    }
+
+    /// The products that one of these rules guards, less those that are superseded.
+    fn visible(&self, allowed: &BTreeSet<i32>) -> Result<FixedBitSet> {
+        let (rules, of) = self.segment.access()?;
+        let passes: Vec<bool> = rules.iter().map(|rule| allowed.contains(rule)).collect();
+        let mut visible = self.none();
+        if passes.iter().all(|passes| *passes) {
+            visible.insert_range(..);
+        } else {
+            visible.extend((0..).zip(of).filter(|(_, rule)| passes.get(*rule as usize) == Some(&true)).map(|(n, _)| n));
+        }
+        if !self.segment.superseded.is_empty() {
+            visible.difference_with(&self.numbered(self.segment.superseded)?);
+        }
+        Ok(visible)
+    }
+
+    fn none(&self) -> FixedBitSet {
+        FixedBitSet::with_capacity(self.segment.products)
+    }
+
+    /// The products for which a condition holds, whoever may see them.
+    pub(super) fn holds(&self, condition: &Condition) -> Result<FixedBitSet> {
+        match condition {
+            Condition::And(all) => {
+                let mut places = self.none();
+                places.insert_range(..);
+                all.iter().try_for_each(|condition| self.narrow(&mut places, condition))?;
+                Ok(places)
+            }
+            Condition::Or(any) => {
+                let mut places = self.none();
+                for condition in any {
+                    places.union_with(&self.holds(condition)?);
+                }
+                Ok(places)
+            }
+            Condition::Not(condition) => {
+                let mut places = self.holds(condition)?;
+                places.toggle_range(..);
+                Ok(places)
+            }
+            Condition::Any(Keys::These(keys), test) => self.any(keys, test),
+            Condition::Any(Keys::All, test) => self.any(&self.segment.keys()?, test),
+            Condition::Numbers(numbers) => self.numbered(numbers),
+        }
+    }
+
+    fn any(&self, keys: &[i32], test: &Test) -> Result<FixedBitSet> {
+        let mut places = self.none();
+        for key in keys {
+            if (self.given_up)() {
+                return Err(Failed::GivenUp);
+            }
+            if let Some(column) = self.segment.column(*key)? {
+                column.add(&column.passing(test), &mut places);
+            }
+        }
+        Ok(places)
+    }
+
+    /// The products whose versions have one of these numbers, which are in order.
+    fn numbered(&self, wanted: &[u64]) -> Result<FixedBitSet> {
+        let own = self.segment.numbers()?;
+        let (Some(least), Some(largest)) = (own.iter().min().copied(), own.iter().max().copied()) else {
+            return Ok(self.none());
+        };
+        let from = wanted.partition_point(|number| *number < least);
+        let to = wanted.partition_point(|number| *number <= largest);
+        let wanted = &wanted[from..to];
+        let mut places = self.none();
+        if wanted.is_empty() {
+            return Ok(places);
+        }
+        let mut add = |is_wanted: &dyn Fn(u64) -> bool| {
+            places.extend((0..).zip(&own).filter(|(_, number)| is_wanted(**number)).map(|(place, _)| place));
+        };
+        if largest - least < SPARSE * own.len() as u64 {
+            let set: FixedBitSet = wanted.iter().map(|number| (number - least) as usize).collect();
+            add(&|number| set.contains((number - least) as usize));
+        } else {
+            let set: HashSet<u64> = wanted.iter().copied().collect();
+            add(&|number| set.contains(&number));
+        }
+        Ok(places)
+    }
+}

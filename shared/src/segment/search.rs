@@ -1,0 +1,175 @@
+//! A search, segment by segment: how many match in all, and which of them are on the page.
+
+use super::matches::Look;
+use super::order::Order;
+use super::question::Question;
+use super::{Result, Segment};
+use crate::query::Place;
+use fixedbitset::FixedBitSet;
+use std::cmp::Ordering;
+
+/// From which offset on a [`Sampler`] looks first where about the page begins, so that not all before it have to be
+/// kept.
+const DEEP: usize = if cfg!(test) { 8 } else { 10_000 };
+/// Every so many matches a sampler notes one.
+const STEP: usize = if cfg!(test) { 3 } else { 512 };
+
+/// The answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// How many match.
+    pub total: usize,
+    /// The numbers of those on the page, in order.
+    pub numbers: Vec<u64>,
+}
+
+/// Where the search for a page begins.
+#[derive(Debug, Clone, Default)]
+pub struct Start {
+    /// After this place.
+    after: Option<Place>,
+    /// How many matches there are up to there that were to be passed over: so many at least,
+    at_least: usize,
+    /// and how many after the place that the query itself begins at, where a sampler counted them.
+    counted: Option<usize>,
+}
+
+/// Finds out where about a page begins that is far from the beginning, in the memory of a few places: a first look at all
+/// segments.
+///
+/// Of each segment's matches every [`STEP`]th in order is noted. So before a noted place are at least as many matches
+/// as places were noted up to it, times the step; and in each segment less than a step more than that.
+pub struct Sampler<'a> {
+    question: &'a Question,
+    given_up: &'a dyn Fn() -> bool,
+    places: Vec<Place>,
+    segments: usize,
+    counted: usize,
+}
+
+impl<'a> Sampler<'a> {
+    /// One for a question; `None` where its page is near enough to the beginning.
+    pub fn new(question: &'a Question, given_up: &'a dyn Fn() -> bool) -> Option<Sampler<'a>> {
+        let far = question.query.offset > DEEP && question.query.limit > 0 && question.first.is_none();
+        far.then(|| Sampler { question, given_up, places: Vec::new(), segments: 0, counted: 0 })
+    }
+
+    /// Looks at a segment.
+    ///
+    /// # Errors
+    /// See [`Failed`](super::Failed).
+    pub fn add(&mut self, segment: &Segment<'_>) -> Result<()> {
+        let look = Look { segment, given_up: self.given_up };
+        let mut matches = look.matches(self.question)?;
+        if matches.is_clear() {
+            return Ok(());
+        }
+        let order = Order::of(segment, self.question)?;
+        if let Some(after) = &self.question.query.after {
+            order.after(&mut matches, after);
+        }
+        let ordered = order.first(&matches, usize::MAX);
+        self.counted += ordered.len();
+        self.segments += 1;
+        self.places.extend(ordered.chunks_exact(STEP).map(|step| order.place(step[STEP - 1])));
+        Ok(())
+    }
+
+    /// Where the search may begin.
+    pub fn finish(mut self) -> Start {
+        let query = &self.question.query;
+        self.places.sort_by(|a, b| query.compare(a, b));
+        // So many places are surely followed by all that is on the page.
+        let sure = query.offset.saturating_sub(self.segments * (STEP - 1)) / STEP;
+        let Some(last) = sure.min(self.places.len()).checked_sub(1) else { return Start::default() };
+        let after = self.places.swap_remove(last);
+        Start { after: Some(after), at_least: (last + 1) * STEP, counted: Some(self.counted) }
+    }
+}
+
+/// A search in the making.
+pub struct Search<'a> {
+    question: &'a Question,
+    given_up: &'a dyn Fn() -> bool,
+    start: Start,
+    total: usize,
+    /// How many come after where it begins.
+    after: usize,
+    /// How many candidates could be on the page, with all before it.
+    keep: usize,
+    best: Vec<Candidate>,
+}
+
+struct Candidate {
+    /// Whether it is one of those that come first whatever the order.
+    first: bool,
+    place: Place,
+    number: u64,
+}
+
+impl<'a> Search<'a> {
+    /// One that begins at the query's own beginning, or where a [`Sampler`] says.
+    pub fn new(question: &'a Question, start: Option<Start>, given_up: &'a dyn Fn() -> bool) -> Search<'a> {
+        let query = &question.query;
+        let mut start = start.unwrap_or_default();
+        let before = query.offset.saturating_sub(start.at_least);
+        let keep = if query.limit == 0 { 0 } else { before.saturating_add(query.limit) };
+        start.after = start.after.or_else(|| query.after.clone());
+        Search { question, given_up, start, total: 0, after: 0, keep, best: Vec::new() }
+    }
+
+    /// Searches a segment.
+    ///
+    /// # Errors
+    /// See [`Failed`](super::Failed).
+    pub fn add(&mut self, segment: &Segment<'_>) -> Result<()> {
+        let look = Look { segment, given_up: self.given_up };
+        let mut matches = look.matches(self.question)?;
+        let count = matches.count_ones(..);
+        self.total += count;
+        if count == 0 || self.keep == 0 {
+            return Ok(());
+        }
+        let order = Order::of(segment, self.question)?;
+        if let Some(after) = &self.start.after {
+            order.after(&mut matches, after);
+        }
+        self.after += matches.count_ones(..);
+        let (front, rest) = match &self.question.first {
+            None => (None, matches),
+            Some(first) => {
+                let mut front = look.holds(first)?;
+                front.intersect_with(&matches);
+                matches.difference_with(&front);
+                (Some(front), matches)
+            }
+        };
+        let numbers = segment.numbers()?;
+        let front = front.unwrap_or_default();
+        self.offer(&order, &numbers, &front, true);
+        self.offer(&order, &numbers, &rest, false);
+        self.best.sort_by(|a, b| compare(self.question, a, b));
+        self.best.truncate(self.keep);
+        Ok(())
+    }
+
+    fn offer(&mut self, order: &Order<'_>, numbers: &[u64], places: &FixedBitSet, first: bool) {
+        for place in order.first(places, self.keep) {
+            let number = numbers.get(place).copied().unwrap_or_default();
+            self.best.push(Candidate { first, place: order.place(place), number });
+        }
+    }
+
+    /// The answer.
+    pub fn finish(self) -> Found {
+        let query = &self.question.query;
+        // What is before the place that it began at was passed over.
+        let passed = self.start.counted.map_or(0, |counted| counted - self.after);
+        let page = self.best.into_iter().skip(query.offset.saturating_sub(passed)).take(query.limit);
+        Found { total: self.total, numbers: page.map(|candidate| candidate.number).collect() }
+    }
+}
+
+fn compare(question: &Question, a: &Candidate, b: &Candidate) -> Ordering {
+    b.first.cmp(&a.first).then_with(|| question.query.compare(&a.place, &b.place))
+}

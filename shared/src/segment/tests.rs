@@ -1,0 +1,253 @@
+//! Searches in segments, compared with what filters and orders are defined to mean.
+
+use super::{Builder, Doc, Failed, Found, Keys, Page, Question, Resolve, Sampler, Search, Segment};
+use crate::access::Access;
+use crate::filter::{Key, Test, grid};
+use crate::product::{Product, Stored};
+use crate::query::{Place, Query};
+use crate::row::Leaf;
+use chrono::NaiveDate;
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use uuid::Uuid;
+
+const PATHS: [&str; 4] = ["a", "a.b", "c", "note"];
+const OPERATORS: [&str; 12] = [
+    "contains",
+    "doesNotContain",
+    "equals",
+    "startsWith",
+    "endsWith",
+    "isEmpty",
+    "isAnyOf",
+    "=",
+    ">",
+    "<=",
+    "is",
+    "onOrAfter",
+];
+
+/// A version of a product, and whether it is superseded.
+#[derive(Debug, Clone)]
+struct Version {
+    product: Product,
+    access: i32,
+    leaves: Vec<Leaf<i32>>,
+    gone: bool,
+}
+
+/// Knows [`PATHS`] by their places, and that what is called `note` is beside segments as well.
+struct Known<'a>(&'a [Version]);
+
+impl Resolve for Known<'_> {
+    fn keys(&self, key: &Key) -> Keys {
+        match key {
+            Key::Every => Keys::All,
+            key => Keys::These((0..).zip(PATHS).filter(|(_, path)| key.picks(path)).map(|(n, _)| n).collect()),
+        }
+    }
+
+    fn beside(&self, key: &Key, test: &Test) -> Option<Vec<u64>> {
+        let has = |version: &Version| version.product.uid.as_u128().is_multiple_of(5) && test.holds(&json!("beside"));
+        let found = || (1..).zip(self.0).filter(|(_, version)| has(version)).map(|(number, _)| number).collect();
+        (*key != Key::Every && key.picks("note")).then(found)
+    }
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    let values = [
+        json!(1),
+        json!(1.0),
+        json!(2),
+        json!(-7.5),
+        json!("1"),
+        json!("A"),
+        json!("ab"),
+        json!("b"),
+        json!(true),
+        json!("2024-01-02"),
+        json!("2024-01-02T00:00:00"),
+    ];
+    prop::sample::select(values.to_vec())
+}
+
+fn versions() -> impl Strategy<Value = Vec<Version>> {
+    let leaf = (0..PATHS.len() as i32, value()).prop_map(|(key, value)| Leaf { key, value });
+    let version = (0u32..3, 0i32..3, prop::collection::vec(leaf, 0..4), prop::bool::weighted(0.2));
+    prop::collection::vec(version, 0..60).prop_map(|versions| {
+        let version = |(n, (day, access, leaves, gone)): (u128, (_, _, _, _))| Version {
+            product: Product::restored(
+                Map::new(),
+                Stored {
+                    // In another order than the numbers.
+                    uid: Uuid::from_u128((n * 37) % 101),
+                    date_created: NaiveDate::from_ymd_opt(2024, 1, 1 + day).unwrap_or_default(),
+                    folder: None,
+                    metadata_file: None,
+                    store_name: String::new(),
+                    flows: Vec::new(),
+                },
+            ),
+            access,
+            leaves,
+            gone,
+        };
+        (0..).zip(versions).map(version).collect()
+    })
+}
+
+fn query() -> impl Strategy<Value = Query> {
+    let path = || prop::sample::select(PATHS.to_vec());
+    let item = (path(), prop::sample::select(OPERATORS.to_vec()), value());
+    let sort = prop::collection::vec((path(), any::<bool>()), 0..3);
+    let quick = prop::collection::vec(value(), 0..2);
+    (prop::collection::vec(item, 0..3), any::<bool>(), quick, sort, 0usize..40, 0usize..9, any::<bool>()).prop_map(
+        |(items, or, quick, sort, offset, limit, first)| {
+            let item = |(field, operator, value)| json!({"field": field, "operator": operator, "value": value});
+            let items = items.into_iter().map(item).filter(|item| grid::parse(&json!({"filterModel": {"items": [item]}})).is_ok());
+            let sort = sort.into_iter().map(|(field, up)| json!({"field": field, "sort": if up { "asc" } else { "desc" }}));
+            let operator = if or { "or" } else { "and" };
+            let body = json!({
+                "filterModel": {"items": items.collect::<Vec<_>>(), "logicOperator": operator, "quickFilterValues": quick},
+                "sortModel": sort.collect::<Vec<_>>(),
+            });
+            let query = grid::parse(&body).unwrap_or_else(|error| panic!("{error}")).0;
+            let exact = crate::filter::Filter::Any(Key::Path("c".to_owned()), Test::Present);
+            Query { offset, limit, first: first.then_some(exact), ..query }
+        },
+    )
+}
+
+/// The answer by the definitions of filters and of order.
+fn expected(versions: &[Version], allowed: &BTreeSet<i32>, query: &Query) -> Found {
+    let named = |version: &Version| {
+        let mut leaves: Vec<Leaf<&str>> = version
+            .leaves
+            .iter()
+            .map(|leaf| Leaf { key: PATHS[leaf.key as usize], value: leaf.value.clone() })
+            .collect();
+        let own = leaves.clone();
+        if version.product.uid.as_u128().is_multiple_of(5) {
+            leaves.push(Leaf { key: "note", value: json!("beside") });
+        }
+        (leaves, own)
+    };
+    let holds =
+        |filter: &crate::filter::Filter, (leaves, own): &(Vec<Leaf<&str>>, Vec<Leaf<&str>>)| holds(filter, leaves, own);
+    let mut found: Vec<(bool, Place, u64)> = (1..)
+        .zip(versions)
+        .filter(|(_, version)| !version.gone && allowed.contains(&version.access))
+        .filter(|(_, version)| holds(&query.filter, &named(version)))
+        .map(|(number, version)| {
+            let first = query.first.as_ref().is_some_and(|first| holds(first, &named(version)));
+            (!first, query.place_of(&version.product, &named(version).1), number)
+        })
+        .collect();
+    let total = found.len();
+    found.sort_by(|(first, a, _), (other, b, _)| first.cmp(other).then_with(|| query.compare(a, b)));
+    found.retain(|(_, place, _)| query.after.as_ref().is_none_or(|after| query.compare(place, after).is_gt()));
+    let page = found.iter().skip(query.offset).take(query.limit);
+    Found { total, numbers: page.map(|(_, _, number)| *number).collect() }
+}
+
+/// As [`Filter::matches`], but any field of a quick filter is one of the product itself.
+fn holds(filter: &crate::filter::Filter, leaves: &[Leaf<&str>], own: &[Leaf<&str>]) -> bool {
+    use crate::filter::Filter;
+    match filter {
+        Filter::And(all) => all.iter().all(|filter| holds(filter, leaves, own)),
+        Filter::Or(any) => any.iter().any(|filter| holds(filter, leaves, own)),
+        Filter::Not(filter) => !holds(filter, leaves, own),
+        Filter::Any(Key::Every, _) => filter.matches(own),
+        Filter::Any(..) => filter.matches(leaves),
+    }
+}
+
+/// Makes segments of versions, of at most `size` each.
+fn segments(versions: &[Version], size: usize) -> Vec<(usize, Vec<Arc<Page>>)> {
+    let numbered: Vec<(u64, &Version)> = (1..).zip(versions).collect();
+    let build = |part: &[(u64, &Version)]| {
+        let mut builder = Builder::new();
+        for (number, Version { product, access, leaves, .. }) in part {
+            builder.push(&Doc {
+                number: *number,
+                uid: product.uid,
+                date_created: product.date_created,
+                access: *access,
+                leaves,
+            });
+        }
+        (part.len(), builder.finish().into_iter().map(Arc::new).collect())
+    };
+    numbered.chunks(size).map(build).collect()
+}
+
+fn answer(versions: &[Version], allowed: &BTreeSet<i32>, query: &Query, size: usize) -> Found {
+    let question = Question::new(query.clone(), allowed.clone(), &Known(versions));
+    let gone: Vec<u64> = (1..).zip(versions).filter(|(_, version)| version.gone).map(|(number, _)| number).collect();
+    let needed = question.keys();
+    let segments: Vec<(usize, Vec<Arc<Page>>)> = segments(versions, size)
+        .into_iter()
+        .map(|(products, mut pages)| {
+            // What it does not speak of is not there.
+            pages.retain(|page| {
+                needed.as_ref().is_none_or(|keys| keys.iter().any(|key| (page.first..=page.last).contains(key)))
+            });
+            (products, pages)
+        })
+        .collect();
+    let segments: Vec<Segment<'_>> =
+        segments.iter().map(|(products, pages)| Segment { products: *products, pages, superseded: &gone }).collect();
+    let waits = || false;
+    let start = Sampler::new(&question, &waits).map(|mut sampler| {
+        segments.iter().for_each(|segment| sampler.add(segment).expect("a segment"));
+        sampler.finish()
+    });
+    let mut search = Search::new(&question, start, &waits);
+    segments.iter().for_each(|segment| search.add(segment).expect("a segment"));
+    search.finish()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn answers_are_those_of_the_definition(
+        versions in versions(), mut query in query(), size in 1usize..30, groups in 0i32..8, after in any::<prop::sample::Index>(), go_on in any::<bool>(),
+    ) {
+        let allowed: BTreeSet<i32> = (0..3).filter(|rule| groups >> rule & 1 == 1).collect();
+        if go_on && !versions.is_empty() {
+            let version = after.get(&versions);
+            let leaves: Vec<Leaf<&str>> = version.leaves.iter().map(|leaf| Leaf { key: PATHS[leaf.key as usize], value: leaf.value.clone() }).collect();
+            query.after = Some(query.place_of(&version.product, &leaves));
+            query.first = None;
+        }
+        prop_assert_eq!(answer(&versions, &allowed, &query, size), expected(&versions, &allowed, &query));
+    }
+}
+
+#[test]
+fn a_search_that_nobody_waits_for_ends() {
+    let product = Product::restored(
+        Map::new(),
+        Stored {
+            uid: Uuid::nil(),
+            date_created: NaiveDate::default(),
+            folder: None,
+            metadata_file: None,
+            store_name: String::new(),
+            flows: Vec::new(),
+        },
+    );
+    assert_eq!(product.access, Access::Public);
+    let versions = [Version { product, access: 0, leaves: vec![Leaf { key: 2, value: json!(1) }], gone: false }];
+    let query = grid::parse(&json!({"filterModel": {"items": [{"field": "c", "operator": "=", "value": 1}]}}))
+        .expect("a query")
+        .0;
+    let question = Question::new(query, [0].into(), &Known(&versions));
+    let (products, pages) = segments(&versions, 9).remove(0);
+    let segment = Segment { products, pages: &pages, superseded: &[] };
+    assert_eq!(Search::new(&question, None, &|| true).add(&segment), Err(Failed::GivenUp));
+    assert_eq!(Search::new(&question, None, &|| false).add(&segment), Ok(()));
+}
