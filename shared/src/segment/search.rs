@@ -39,33 +39,31 @@ pub struct Start {
 ///
 /// Of each segment's matches every [`STEP`]th in order is noted. So before a noted place are at least as many matches
 /// as places were noted up to it, times the step; and in each segment less than a step more than that.
-pub struct Sampler<'a> {
-    question: &'a Question,
-    given_up: &'a dyn Fn() -> bool,
+#[derive(Debug, Default)]
+pub struct Sampler {
     places: Vec<Place>,
     segments: usize,
     counted: usize,
 }
 
-impl<'a> Sampler<'a> {
+impl Sampler {
     /// One for a question; `None` where its page is near enough to the beginning.
-    pub fn new(question: &'a Question, given_up: &'a dyn Fn() -> bool) -> Option<Sampler<'a>> {
+    pub fn new(question: &Question) -> Option<Sampler> {
         let far = question.query.offset > DEEP && question.query.limit > 0 && question.first.is_none();
-        far.then(|| Sampler { question, given_up, places: Vec::new(), segments: 0, counted: 0 })
+        far.then(Sampler::default)
     }
 
     /// Looks at a segment.
     ///
     /// # Errors
     /// See [`Failed`](super::Failed).
-    pub fn add(&mut self, segment: &Segment<'_>) -> Result<()> {
-        let look = Look { segment, given_up: self.given_up };
-        let mut matches = look.matches(self.question)?;
+    pub fn add(&mut self, question: &Question, segment: &Segment<'_>, given_up: &dyn Fn() -> bool) -> Result<()> {
+        let mut matches = Look { segment, given_up }.matches(question)?;
         if matches.is_clear() {
             return Ok(());
         }
-        let order = Order::of(segment, self.question)?;
-        if let Some(after) = &self.question.query.after {
+        let order = Order::of(segment, question)?;
+        if let Some(after) = &question.query.after {
             order.after(&mut matches, after);
         }
         let ordered = order.first(&matches, usize::MAX);
@@ -76,8 +74,8 @@ impl<'a> Sampler<'a> {
     }
 
     /// Where the search may begin.
-    pub fn finish(mut self) -> Start {
-        let query = &self.question.query;
+    pub fn finish(mut self, question: &Question) -> Start {
+        let query = &question.query;
         self.places.sort_by(|a, b| query.compare(a, b));
         // So many places are surely followed by all that is on the page.
         let sure = query.offset.saturating_sub(self.segments * (STEP - 1)) / STEP;
@@ -88,9 +86,8 @@ impl<'a> Sampler<'a> {
 }
 
 /// A search in the making.
-pub struct Search<'a> {
-    question: &'a Question,
-    given_up: &'a dyn Fn() -> bool,
+#[derive(Debug)]
+pub struct Search {
     start: Start,
     total: usize,
     /// How many come after where it begins.
@@ -100,6 +97,7 @@ pub struct Search<'a> {
     best: Vec<Candidate>,
 }
 
+#[derive(Debug)]
 struct Candidate {
     /// Whether it is one of those that come first whatever the order.
     first: bool,
@@ -107,35 +105,35 @@ struct Candidate {
     number: u64,
 }
 
-impl<'a> Search<'a> {
+impl Search {
     /// One that begins at the query's own beginning, or where a [`Sampler`] says.
-    pub fn new(question: &'a Question, start: Option<Start>, given_up: &'a dyn Fn() -> bool) -> Search<'a> {
+    pub fn new(question: &Question, start: Option<Start>) -> Search {
         let query = &question.query;
         let mut start = start.unwrap_or_default();
         let before = query.offset.saturating_sub(start.at_least);
         let keep = if query.limit == 0 { 0 } else { before.saturating_add(query.limit) };
         start.after = start.after.or_else(|| query.after.clone());
-        Search { question, given_up, start, total: 0, after: 0, keep, best: Vec::new() }
+        Search { start, total: 0, after: 0, keep, best: Vec::new() }
     }
 
     /// Searches a segment.
     ///
     /// # Errors
     /// See [`Failed`](super::Failed).
-    pub fn add(&mut self, segment: &Segment<'_>) -> Result<()> {
-        let look = Look { segment, given_up: self.given_up };
-        let mut matches = look.matches(self.question)?;
+    pub fn add(&mut self, question: &Question, segment: &Segment<'_>, given_up: &dyn Fn() -> bool) -> Result<()> {
+        let look = Look { segment, given_up };
+        let mut matches = look.matches(question)?;
         let count = matches.count_ones(..);
         self.total += count;
         if count == 0 || self.keep == 0 {
             return Ok(());
         }
-        let order = Order::of(segment, self.question)?;
+        let order = Order::of(segment, question)?;
         if let Some(after) = &self.start.after {
             order.after(&mut matches, after);
         }
         self.after += matches.count_ones(..);
-        let (front, rest) = match &self.question.first {
+        let (front, rest) = match &question.first {
             None => (None, matches),
             Some(first) => {
                 let mut front = look.holds(first)?;
@@ -148,7 +146,7 @@ impl<'a> Search<'a> {
         let front = front.unwrap_or_default();
         self.offer(&order, &numbers, &front, true);
         self.offer(&order, &numbers, &rest, false);
-        self.best.sort_by(|a, b| compare(self.question, a, b));
+        self.best.sort_by(|a, b| compare(question, a, b));
         self.best.truncate(self.keep);
         Ok(())
     }
@@ -161,8 +159,8 @@ impl<'a> Search<'a> {
     }
 
     /// The answer.
-    pub fn finish(self) -> Found {
-        let query = &self.question.query;
+    pub fn finish(self, question: &Question) -> Found {
+        let query = &question.query;
         // What is before the place that it began at was passed over.
         let passed = self.start.counted.map_or(0, |counted| counted - self.after);
         let page = self.best.into_iter().skip(query.offset.saturating_sub(passed)).take(query.limit);

@@ -200,13 +200,13 @@ fn answer(versions: &[Version], allowed: &BTreeSet<i32>, query: &Query, size: us
     let segments: Vec<Segment<'_>> =
         segments.iter().map(|(products, pages)| Segment { products: *products, pages, superseded: &gone }).collect();
     let waits = || false;
-    let start = Sampler::new(&question, &waits).map(|mut sampler| {
-        segments.iter().for_each(|segment| sampler.add(segment).expect("a segment"));
-        sampler.finish()
+    let start = Sampler::new(&question).map(|mut sampler| {
+        segments.iter().for_each(|segment| sampler.add(&question, segment, &waits).expect("a segment"));
+        sampler.finish(&question)
     });
-    let mut search = Search::new(&question, start, &waits);
-    segments.iter().for_each(|segment| search.add(segment).expect("a segment"));
-    search.finish()
+    let mut search = Search::new(&question, start);
+    segments.iter().for_each(|segment| search.add(&question, segment, &waits).expect("a segment"));
+    search.finish(&question)
 }
 
 proptest! {
@@ -248,6 +248,6 @@ fn a_search_that_nobody_waits_for_ends() {
     let question = Question::new(query, [0].into(), &Known(&versions));
     let (products, pages) = segments(&versions, 9).remove(0);
     let segment = Segment { products, pages: &pages, superseded: &[] };
-    assert_eq!(Search::new(&question, None, &|| true).add(&segment), Err(Failed::GivenUp));
-    assert_eq!(Search::new(&question, None, &|| false).add(&segment), Ok(()));
+    assert_eq!(Search::new(&question, None).add(&question, &segment, &|| true), Err(Failed::GivenUp));
+    assert_eq!(Search::new(&question, None).add(&question, &segment, &|| false), Ok(()));
 }
