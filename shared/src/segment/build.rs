@@ -37,16 +37,16 @@ impl Builder {
         Builder::default()
     }
 
-    /// Adds a version of a product.
+    /// Adds a version of a product. More than [`MAX_PRODUCTS`](super::MAX_PRODUCTS) are left out.
     pub fn push(&mut self, doc: &Doc<'_>) {
-        let product = self.products.len() as u32;
+        let Ok(product) = u16::try_from(self.products.len()) else { return };
         let Doc { number, uid, date_created, access, leaves } = *doc;
         self.products.push(Head { number, uid, day: date_created.num_days_from_ce(), access });
         self.bytes += size_of::<Head>();
         for leaf in leaves {
             let text = lower_text(&leaf.value);
             self.bytes += Gathered::cost(&text);
-            self.columns.entry(leaf.key).or_default().push(product, &text, leaf.value.as_f64());
+            self.columns.entry(leaf.key).or_default().push(product, &text, leaf.value.is_number());
         }
     }
 
@@ -125,14 +125,15 @@ impl Pages {
     }
 }
 
-/// The versions' numbers, from the least on.
+/// The least number, and how much more each is. As they are, so that one of them can be read without the others.
 fn numbers(heads: &[Head]) -> Vec<u8> {
     let least = heads.iter().map(|head| head.number).min().unwrap_or_default();
-    let mut bytes = Vec::new();
-    put(&mut bytes, heads.len() as u64);
-    put(&mut bytes, least);
-    heads.iter().for_each(|head| put(&mut bytes, head.number - least));
-    packed(&bytes)
+    let most = heads.iter().map(|head| head.number - least).max().unwrap_or_default();
+    let width = if u32::try_from(most).is_ok() { 4 } else { 8 };
+    let mut bytes = least.to_le_bytes().to_vec();
+    bytes.push(width);
+    heads.iter().for_each(|head| bytes.extend_from_slice(&(head.number - least).to_le_bytes()[..usize::from(width)]));
+    bytes
 }
 
 /// As they are, so that one of them can be read without the others.

@@ -56,19 +56,17 @@ pub(super) struct Gathered {
 /// A value of a product.
 #[derive(Debug, Clone, Copy)]
 struct Gathering {
-    end: usize,
-    /// Not a number where it is none.
-    number: f64,
-    product: u32,
+    /// Where its text ends. A builder holds far less text than this could tell of.
+    end: u32,
+    product: u16,
+    is_number: bool,
 }
 
 impl Gathered {
     /// Adds a value of the product that was pushed as the `product`th.
-    pub(super) fn push(&mut self, product: u32, text: &str, number: Option<f64>) {
+    pub(super) fn push(&mut self, product: u16, text: &str, is_number: bool) {
         self.texts.extend_from_slice(text.as_bytes());
-        // The two zeros are one.
-        let number = number.map_or(f64::NAN, |number| number + 0.0);
-        self.values.push(Gathering { end: self.texts.len(), number, product });
+        self.values.push(Gathering { end: self.texts.len() as u32, product, is_number });
     }
 
     /// How many bytes the next value takes.
@@ -90,25 +88,29 @@ impl Gathered {
             bytes.extend_from_slice(text);
             bytes.push(END);
         }
-        let mut pairs: Vec<(u32, u32)> =
-            self.values.iter().zip(of_values).map(|(value, entry)| (places[value.product as usize], entry)).collect();
+        let mut pairs: Vec<(u32, u32)> = self
+            .values
+            .iter()
+            .zip(of_values)
+            .map(|(value, entry)| (places[usize::from(value.product)], entry))
+            .collect();
         pairs.sort_unstable();
         pairs.dedup();
         put_cells(&mut bytes, &pairs, entries.len(), places.len());
         bytes
     }
 
-    /// The distinct values in order, and for each value which of them it is.
+    /// The distinct values in order, and for each value which of them it is. What is no number has NaN as its number.
     fn entries(&self) -> (Vec<(f64, &[u8])>, Vec<u32>) {
         let mut begin = 0;
         let mut distinct: HashMap<(bool, &[u8]), u32> = HashMap::new();
         let mut entries: Vec<(f64, &[u8])> = Vec::new();
         let mut of_values = Vec::with_capacity(self.values.len());
-        for value in &self.values {
-            let text = &self.texts[begin..value.end];
-            begin = value.end;
-            let entry = distinct.entry((value.number.is_nan(), text)).or_insert_with(|| {
-                entries.push((value.number, text));
+        for Gathering { end, is_number, .. } in &self.values {
+            let text = &self.texts[begin..*end as usize];
+            begin = *end as usize;
+            let entry = distinct.entry((*is_number, text)).or_insert_with(|| {
+                entries.push((if *is_number { number(text) } else { f64::NAN }, text));
                 entries.len() as u32 - 1
             });
             of_values.push(*entry);
@@ -124,6 +126,11 @@ impl Gathered {
         of_values.iter_mut().for_each(|entry| *entry = rank[*entry as usize]);
         (order.into_iter().map(|entry| entries[entry as usize]).collect(), of_values)
     }
+}
+
+/// The number that JSON writes so. The two zeros are one.
+fn number(text: &[u8]) -> f64 {
+    str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok()).unwrap_or(f64::INFINITY) + 0.0
 }
 
 /// Appends which products have which entries.
@@ -204,7 +211,7 @@ impl Column {
 
     /// The number that an entry is, where it is one.
     fn number(&self, entry: usize) -> f64 {
-        self.text(entry).parse::<f64>().unwrap_or(f64::INFINITY) + 0.0
+        number(self.bytes(entry))
     }
 
     /// What products that have the entry are ordered by.
@@ -359,7 +366,7 @@ impl Column {
 }
 
 /// Adds the products whose cell passes, 64 at a time.
-fn add_dense(cells: &[u32], passes: impl Fn(u32) -> bool, products: &mut FixedBitSet) {
+pub(super) fn add_dense(cells: &[u32], passes: impl Fn(u32) -> bool, products: &mut FixedBitSet) {
     const BITS: usize = usize::BITS as usize;
     for (block, cells) in products.as_mut_slice().iter_mut().zip(cells.chunks(BITS)) {
         *block |= cells.iter().enumerate().fold(0, |bits, (n, cell)| bits | usize::from(passes(*cell)) << n);
@@ -393,7 +400,7 @@ mod tests {
         let mut gathered = Gathered::default();
         for (product, values) in (0..).zip(values) {
             for value in values.as_array().expect("a list") {
-                gathered.push(product, &lower_text(value), value.as_f64());
+                gathered.push(product, &lower_text(value), value.is_number());
             }
         }
         Column::decode(&gathered.encode(&places)).expect("a column")
@@ -482,7 +489,7 @@ mod tests {
     #[test]
     fn damage_is_noticed() {
         let mut gathered = Gathered::default();
-        ["a", "b"].iter().zip(0..).for_each(|(text, n)| gathered.push(n, text, None));
+        ["a", "b"].iter().zip(0..).for_each(|(text, n)| gathered.push(n, text, false));
         let bytes = gathered.encode(&[0, 1]);
         for cut in 0..bytes.len() {
             assert_eq!(Column::decode(&bytes[..cut]).err(), Some(Failed::Damaged), "{cut}");

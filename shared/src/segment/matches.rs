@@ -1,5 +1,6 @@
 //! Which products of a segment match.
 
+use super::column::add_dense;
 use super::question::{Condition, Keys, Question};
 use super::{Failed, Result, Segment};
 use crate::filter::Test;
@@ -45,7 +46,7 @@ impl Look<'_> {
         if passes.iter().all(|passes| *passes) {
             visible.insert_range(..);
         } else {
-            visible.extend((0..).zip(of).filter(|(_, rule)| passes.get(*rule as usize) == Some(&true)).map(|(n, _)| n));
+            add_dense(&of, |rule| passes.get(rule as usize) == Some(&true), &mut visible);
         }
         if !self.segment.superseded.is_empty() {
             visible.difference_with(&self.numbered(self.segment.superseded)?);
@@ -100,24 +101,23 @@ impl Look<'_> {
     /// The products whose versions have one of these numbers, which are in order.
     fn numbered(&self, wanted: &[u64]) -> Result<FixedBitSet> {
         let own = self.segment.numbers()?;
-        let (Some(least), Some(largest)) = (own.iter().min().copied(), own.iter().max().copied()) else {
-            return Ok(self.none());
-        };
-        let from = wanted.partition_point(|number| *number < least);
-        let to = wanted.partition_point(|number| *number <= largest);
-        let wanted = &wanted[from..to];
+        let most = own.above_least().max().unwrap_or_default();
+        let from = wanted.partition_point(|number| *number < own.least);
+        let to = wanted.partition_point(|number| *number <= own.least + most);
+        let wanted = wanted[from..to].iter().map(|number| number - own.least);
         let mut places = self.none();
-        if wanted.is_empty() {
+        if wanted.len() == 0 {
             return Ok(places);
         }
         let mut add = |is_wanted: &dyn Fn(u64) -> bool| {
-            places.extend((0..).zip(&own).filter(|(_, number)| is_wanted(**number)).map(|(place, _)| place));
+            places
+                .extend((0..).zip(own.above_least()).filter(|(_, number)| is_wanted(*number)).map(|(place, _)| place));
         };
-        if largest - least < SPARSE * own.len() as u64 {
-            let set: FixedBitSet = wanted.iter().map(|number| (number - least) as usize).collect();
-            add(&|number| set.contains((number - least) as usize));
+        if most < SPARSE * self.segment.products as u64 {
+            let set: FixedBitSet = wanted.map(|number| number as usize).collect();
+            add(&|number| set.contains(number as usize));
         } else {
-            let set: HashSet<u64> = wanted.iter().copied().collect();
+            let set: HashSet<u64> = wanted.collect();
             add(&|number| set.contains(&number));
         }
         Ok(places)

@@ -34,7 +34,7 @@ pub const FORMAT: i32 = 1;
 /// The most products of a segment.
 pub const MAX_PRODUCTS: usize = 65_536;
 /// How many bytes a [`Builder`] may hold before the segment is to be finished.
-pub const MAX_BYTES: usize = 48 << 20;
+pub const MAX_BYTES: usize = 96 << 20;
 
 /// A version of a product, as a segment takes it.
 #[derive(Debug, Clone, Copy)]

@@ -88,13 +88,15 @@ impl Segment<'_> {
         Ok(keys)
     }
 
-    /// The number of the version at each place.
-    pub(super) fn numbers(&self) -> Result<Vec<u64>> {
-        let bytes = self.own(NUMBERS)?;
-        let mut reader = Reader(&bytes);
-        let count = reader.count()?;
-        let least = reader.number()?;
-        (0..count).map(|_| reader.number()?.checked_add(least).ok_or(Failed::Damaged)).collect()
+    /// The numbers of the versions at all places.
+    pub(super) fn numbers(&self) -> Result<Numbers<'_>> {
+        let mut reader = Reader(self.find(NUMBERS)?.ok_or(Failed::Damaged)?);
+        let least = reader.take(8)?.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        match reader.take(1)?[0] {
+            4 => Ok(Numbers { least, width: 4, bytes: reader.0 }),
+            8 => Ok(Numbers { least, width: 8, bytes: reader.0 }),
+            _ => Err(Failed::Damaged),
+        }
     }
 
     /// The uids at all places.
@@ -129,6 +131,29 @@ impl Segment<'_> {
         let rules = (0..count).map(|_| rule(&mut reader)).collect::<Result<_>>()?;
         Ok((rules, reader.all(self.products)?))
     }
+}
+
+/// The numbers of a segment's versions.
+#[derive(Clone, Copy)]
+pub(super) struct Numbers<'a> {
+    pub(super) least: u64,
+    width: usize,
+    bytes: &'a [u8],
+}
+
+impl Numbers<'_> {
+    pub(super) fn at(&self, place: usize) -> u64 {
+        self.least + self.bytes.get(place * self.width..(place + 1) * self.width).map_or(0, number)
+    }
+
+    /// How much more than the least each is.
+    pub(super) fn above_least(&self) -> impl Iterator<Item = u64> {
+        self.bytes.chunks_exact(self.width).map(number)
+    }
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte))
 }
 
 /// The uids of a segment's products.

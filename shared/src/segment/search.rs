@@ -3,6 +3,7 @@
 use super::matches::Look;
 use super::order::Order;
 use super::question::Question;
+use super::read::Numbers;
 use super::{Result, Segment};
 use crate::query::Place;
 use fixedbitset::FixedBitSet;
@@ -144,17 +145,16 @@ impl Search {
         };
         let numbers = segment.numbers()?;
         let front = front.unwrap_or_default();
-        self.offer(&order, &numbers, &front, true);
-        self.offer(&order, &numbers, &rest, false);
+        self.offer(&order, numbers, &front, true);
+        self.offer(&order, numbers, &rest, false);
         self.best.sort_by(|a, b| compare(question, a, b));
         self.best.truncate(self.keep);
         Ok(())
     }
 
-    fn offer(&mut self, order: &Order<'_>, numbers: &[u64], places: &FixedBitSet, first: bool) {
+    fn offer(&mut self, order: &Order<'_>, numbers: Numbers<'_>, places: &FixedBitSet, first: bool) {
         for place in order.first(places, self.keep) {
-            let number = numbers.get(place).copied().unwrap_or_default();
-            self.best.push(Candidate { first, place: order.place(place), number });
+            self.best.push(Candidate { first, place: order.place(place), number: numbers.at(place) });
         }
     }
 
