@@ -201,14 +201,15 @@ impl Daemon {
             self.health.set(State::Holding { epoch: lease.epoch() });
             *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease.clone());
             let store = Arc::new(PostgresStore::of_indexer(self.database.clone(), lease.clone(), ear.clone()));
-            let both = async {
+            let all = async {
                 tokio::join!(
                     crate::run(self.volume.clone(), store.clone(), self.indexing.clone(), identity),
                     crate::dlm::follow(store.clone(), self.indexing.dlm.clone()),
+                    store.tend(),
                 );
             };
             tokio::select! {
-                () = both => {}
+                () = all => {}
                 () = lease::keep(&lease, &self.health) => {}
             }
             held.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -7,7 +7,7 @@ use crate::date;
 use crate::flow::{self, FLOWS, STATUS};
 use crate::product::Product;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The fixed fields in a row's order. `id` is the row's own and nothing to search by.
 pub const FIXED: [&str; 9] = [
@@ -123,18 +123,42 @@ pub fn leaves(product: &Product, size: Option<u64>) -> Vec<Leaf> {
     let fields = fixed(product, size).chain(of_flows(product)).filter(|(_, value)| *value != "");
     let mut leaves: Vec<Leaf> = fields.map(|(key, value)| Leaf { key: key.to_owned(), value }).collect();
     for (key, value) in beside_fixed(product) {
-        collect(key.clone(), value, &mut leaves);
+        descend(&mut key.clone(), value, &mut |key, value| {
+            leaves.push(Leaf { key: key.to_owned(), value: value.clone() });
+        });
     }
     leaves
 }
 
-fn collect(key: String, value: &Value, leaves: &mut Vec<Leaf>) {
+/// The keys of a product's [`leaves`] that depend on its metadata.
+pub fn leaf_keys(product: &Product) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    for (key, value) in beside_fixed(product) {
+        descend(&mut key.clone(), value, &mut |key, _| {
+            if !keys.contains(key) {
+                keys.insert(key.to_owned());
+            }
+        });
+    }
+    keys
+}
+
+/// Goes to all values at and below a key.
+fn descend(key: &mut String, value: &Value, each: &mut impl FnMut(&str, &Value)) {
     match value {
         Value::Null => {}
         Value::String(text) if text.is_empty() => {}
-        Value::Object(map) => map.iter().for_each(|(name, value)| collect(format!("{key}.{name}"), value, leaves)),
-        Value::Array(items) => items.iter().for_each(|item| collect(key.clone(), item, leaves)),
-        scalar => leaves.push(Leaf { key, value: scalar.clone() }),
+        Value::Object(map) => {
+            let length = key.len();
+            for (name, value) in map {
+                key.push('.');
+                key.push_str(name);
+                descend(key, value, each);
+                key.truncate(length);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| descend(key, item, each)),
+        scalar => each(key, scalar),
     }
 }
 

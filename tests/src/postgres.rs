@@ -418,7 +418,9 @@ impl Database {
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
             Ok::<_, sqlx::Error>(Lock(connection))
         };
-        runtime().block_on(locking).expect("a lock")
+        // On a thread of its own, as [`Database::ask`] does.
+        let locking = || runtime().block_on(locking);
+        std::thread::scope(|scope| scope.spawn(locking).join()).expect("no panic in a lock").expect("a lock")
     }
 
     fn ask<T: Send>(&self, sql: &str, work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T> + Send) -> T {

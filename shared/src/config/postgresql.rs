@@ -14,6 +14,8 @@ pub struct PostgresqlSettings {
     pub connections: u32,
     /// How long what a request needs may take.
     pub timeout: Duration,
+    /// How many bytes a process keeps of what searches read.
+    pub search_cache: u64,
     /// A name under which the coordination table is shown as well.
     pub state_name: String,
 }
@@ -52,6 +54,7 @@ impl PostgresqlSettings {
                 .number("DPD_POSTGRESQL_CONNECTIONS", 3..=1000)
                 .map(|n| u32::try_from(n).unwrap_or(u32::MAX))?,
             timeout: variables.number("DPD_POSTGRESQL_TIMEOUT_SECONDS", 1..=3600).map(Duration::from_secs)?,
+            search_cache: variables.number("DPD_SEARCH_CACHE_MIB", 1..=1_000_000).map(|mebibytes| mebibytes << 20)?,
             state_name: name("INDEXING_STATE_TABLE_NAME")?,
         }))
     }

@@ -21,6 +21,10 @@ pub(super) struct Look<'a> {
 impl Look<'_> {
     /// The places of the products that match and may be seen.
     pub(super) fn matches(&self, question: &Question) -> Result<FixedBitSet> {
+        if self.segment.products == 0 {
+            // There need not be any pages.
+            return Ok(self.none());
+        }
         let mut matches = self.visible(&question.allowed)?;
         self.narrow(&mut matches, &question.filter)?;
         Ok(matches)

@@ -13,7 +13,7 @@ use tests::volume::METADATA;
 
 /// All rows of what searches read, each with its version, and how many were ever written.
 fn written(site: &Site) -> (Vec<Value>, Vec<Value>) {
-    let rows = ["data_product", "document", "leaf", "failing_file"].map(|table| {
+    let rows = ["data_product", "document", "segment", "superseded", "failing_file"].map(|table| {
         site.database.rows(&format!("SELECT '{table}' AS of, t.ctid, t.xmin::text, to_jsonb(t) AS row FROM {table} t"))
     });
     // What a process wrote is counted when its connections end.
@@ -21,7 +21,7 @@ fn written(site: &Site) -> (Vec<Value>, Vec<Value>) {
                        AND datname = current_database()";
     tests::wait_for("the end of its connections", || (site.database.value(connections) == 0).then_some(()));
     let counts = "SELECT relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables \
-                  WHERE relname IN ('data_product', 'document', 'leaf', 'failing_file') ORDER BY relname";
+                  WHERE relname IN ('data_product', 'document', 'segment', 'superseded', 'failing_file') ORDER BY relname";
     (rows.concat(), site.database.rows(counts))
 }
 
@@ -38,7 +38,7 @@ fn an_unchanged_volume_is_taken_up_without_opening_or_writing_a_thing() {
     let before = written(&site);
     tests::wait_for("the count of what was written", || {
         let rows = &written(&site).1;
-        (rows.len() == 4 && rows[0]["n_tup_ins"] == 50).then_some(())
+        (rows.len() == 5 && rows[0]["n_tup_ins"] == 50).then_some(())
     });
 
     let folders = (0..50).map(|n| format!("eb-{n}")).chain(["broken".to_owned()]);

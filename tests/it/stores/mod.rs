@@ -24,7 +24,9 @@ mod edges;
 mod flows;
 #[path = "../../../shared/tests/generators/mod.rs"]
 mod generators;
+mod migration;
 mod property;
+pub(crate) mod sealing;
 mod shared_database;
 mod suite;
 
@@ -59,7 +61,10 @@ struct Home {
 
 impl Home {
     fn new() -> Home {
-        let server_side = Postgres::shared().database();
+        Home::of(Postgres::shared().database())
+    }
+
+    fn of(server_side: tests::postgres::Database) -> Home {
         // A server that compiles every statement that it may, which takes longer than to execute one of ours.
         server_side.execute(&format!(
             "ALTER DATABASE {0} SET jit_above_cost = 0; ALTER DATABASE {0} SET jit_optimize_above_cost = 0",

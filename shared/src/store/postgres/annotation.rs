@@ -1,13 +1,14 @@
 //! Annotations: texts that people add to products.
 
-use super::columns::Cells;
+use super::columns::{Cells, day};
 use crate::annotation::{Annotation, Draft, Revision};
+use crate::filter::{Comparison, Test, Text};
 use crate::store::Result;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 pub(super) async fn create(connection: &mut PgConnection, prefix: &str, draft: &Draft) -> Result<()> {
-    let Cells { value, day, .. } = Cells::of(&draft.text.clone().into());
+    let Cells { value, day } = Cells::of(&draft.text.clone().into());
     sqlx::query(
         "INSERT INTO annotation (volume_prefix, data_product_uid, annotation_text, user_principal_name, value, day) \
          VALUES ($1, $2, $3, $4, $5, $6)",
@@ -38,7 +39,7 @@ pub(super) async fn update(connection: &mut PgConnection, prefix: &str, id: i64,
         Some(author) if author != draft.author => return Ok(Revision::NotTheAuthor),
         Some(_) => {}
     }
-    let Cells { value, day, .. } = Cells::of(&draft.text.clone().into());
+    let Cells { value, day } = Cells::of(&draft.text.clone().into());
     sqlx::query(
         "UPDATE annotation SET annotation_text = $3, value = $4, day = $5, timestamp_modified = clock_timestamp() \
          WHERE volume_prefix = $1 AND id = $2",
@@ -79,4 +80,51 @@ pub(super) async fn of(connection: &mut PgConnection, prefix: &str, product: Uui
         timestamp_modified: modified,
     };
     Ok(rows.into_iter().map(annotation).collect())
+}
+
+/// The numbers of the products that have an annotation which passes a test, in order.
+pub(super) async fn numbers(connection: &mut PgConnection, prefix: &str, test: &Test) -> Result<Vec<u64>> {
+    let mut sql = QueryBuilder::new(
+        "SELECT DISTINCT p.number FROM annotation a \
+         JOIN data_product p ON p.volume_prefix = a.volume_prefix AND p.uid = a.data_product_uid WHERE a.volume_prefix = ",
+    );
+    sql.push_bind(prefix).push(" AND ");
+    push_test(&mut sql, test);
+    sql.push(" ORDER BY 1");
+    let numbers: Vec<i64> = sql.build_query_scalar().persistent(false).fetch_all(connection).await?;
+    Ok(numbers.into_iter().map(i64::cast_unsigned).collect())
+}
+
+/// Writes the condition that holds for the annotations `a` that pass a test: what [`Test::holds`] says of a text.
+fn push_test(sql: &mut QueryBuilder<Postgres>, test: &Test) {
+    let bytes = |text: &Text| text.lower().as_bytes().to_vec();
+    let length = |text: &Text| i32::try_from(text.lower().len()).unwrap_or(i32::MAX);
+    match test {
+        Test::Present => sql.push("TRUE"),
+        Test::Contains(text) => sql.push("position(").push_bind(bytes(text)).push(" IN a.value) > 0"),
+        Test::StartsWith(text) => {
+            sql.push("substring(a.value FROM 1 FOR ").push_bind(length(text)).push(") = ").push_bind(bytes(text))
+        }
+        Test::EndsWith(text) => sql
+            .push("substring(a.value FROM greatest(length(a.value) - ")
+            .push_bind(length(text))
+            .push(" + 1, 1)) = ")
+            .push_bind(bytes(text)),
+        Test::Equals(text) => sql.push("a.value = ").push_bind(bytes(text)),
+        Test::AnyOf(texts) => {
+            sql.push("a.value = ANY(").push_bind(texts.iter().map(bytes).collect::<Vec<_>>()).push(")")
+        }
+        Test::Number(..) => sql.push("FALSE"),
+        Test::Date(comparison, date) => sql.push("a.day ").push(operator(*comparison)).push(" ").push_bind(day(*date)),
+    };
+}
+
+fn operator(comparison: Comparison) -> &'static str {
+    match comparison {
+        Comparison::Equal => "=",
+        Comparison::Greater => ">",
+        Comparison::GreaterOrEqual => ">=",
+        Comparison::Less => "<",
+        Comparison::LessOrEqual => "<=",
+    }
 }

@@ -35,6 +35,7 @@ pub struct Database {
     pool: PgPool,
     schema: String,
     limit: Duration,
+    search_cache: u64,
     health: Arc<Health>,
 }
 
@@ -108,12 +109,18 @@ impl Database {
                 Box::pin(async move { sqlx::raw_sql(set).execute(connection).await.map(drop) })
             })
             .connect_lazy_with(options(settings, name)?);
-        Ok(Database { pool, schema: settings.schema.clone(), limit, health })
+        let (schema, search_cache) = (settings.schema.clone(), settings.search_cache);
+        Ok(Database { pool, schema, limit, search_cache, health })
     }
 
     /// Our schema's name.
     pub(super) fn schema(&self) -> &str {
         &self.schema
+    }
+
+    /// How many bytes a process keeps of what searches read.
+    pub(super) fn search_cache(&self) -> u64 {
+        self.search_cache
     }
 
     /// A connection for one piece of work. Where none was to be had a moment ago, that is said at once, so that not

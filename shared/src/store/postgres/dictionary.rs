@@ -44,8 +44,24 @@ impl KeyIds {
     /// The number of a key that was [added](Self::add).
     pub(super) fn get(&self, key: &str) -> Result<i32> {
         let missing = || StoreError::Unavailable(format!("the key {key} has no number"));
-        self.0.get(key).copied().ok_or_else(missing)
+        self.find(key).ok_or_else(missing)
     }
+
+    /// The number of a key, where it was met.
+    pub(super) fn find(&self, key: &str) -> Option<i32> {
+        self.0.get(key).copied()
+    }
+}
+
+/// The numbers of those of these keys that have some.
+pub(super) async fn numbers(
+    connection: &mut PgConnection,
+    prefix: &str,
+    keys: Vec<&str>,
+) -> Result<HashMap<String, i32>> {
+    let hashes: Vec<Vec<u8>> = keys.iter().map(|key| hash(key)).collect();
+    let ids = fetch(connection, "metadata_key", prefix, &hashes).await?;
+    Ok(keys.into_iter().zip(&hashes).filter_map(|(key, hash)| Some((key.to_owned(), *ids.get(hash)?))).collect())
 }
 
 /// The numbers of access rules; they are made where they are missing.

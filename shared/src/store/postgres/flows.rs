@@ -4,7 +4,6 @@
 //! each round of changes the flows that may be touched are matched anew ([`choose`] says how), the products whose flows
 //! became others are written so, and flows without a product get their placeholders.
 
-use super::columns::Leaves;
 use super::dictionary;
 use super::plan::{Derived, Plan, Put};
 use super::text::{escaped, unescaped};
@@ -282,7 +281,7 @@ impl Writer<'_> {
                 .await?;
         let mut states = self.states(&products).await?;
         let (mut ids, mut texts) = (Vec::new(), Vec::new());
-        let (mut leaves, mut counts) = (Leaves::default(), BTreeMap::new());
+        let mut counts = BTreeMap::new();
         for (id, access, before) in before {
             let states = states.remove(&id).unwrap_or_default();
             let after = shown(&states);
@@ -297,7 +296,6 @@ impl Writer<'_> {
                 let number = self.keys.get(key)?;
                 let step = i64::from(after.is_some()) - i64::from(before.is_some());
                 counts.entry((access, number)).or_insert((0, 0)).0 += step;
-                after.into_iter().for_each(|after| leaves.push(id, number, &after.into()));
             }
             ids.push(id);
             texts.push(after);
@@ -305,20 +303,16 @@ impl Writer<'_> {
         if ids.is_empty() {
             return Ok(());
         }
+        self.supersede(&ids).await?;
         sqlx::query(
-            "UPDATE data_product p SET flows = n.flows::json FROM unnest($1::bigint[], $2::text[]) n(id, flows) \
-             WHERE p.id = n.id",
+            "UPDATE data_product p SET flows = n.flows::json, number = nextval('product_number') \
+             FROM unnest($1::bigint[], $2::text[]) n(id, flows) WHERE p.id = n.id",
         )
         .bind(&ids)
         .bind(&texts)
         .execute(&mut *self.connection)
         .await?;
-        sqlx::query("DELETE FROM leaf WHERE product = ANY($1) AND key = ANY($2)")
-            .bind(&ids)
-            .bind(vec![self.keys.get(FLOWS)?, self.keys.get(STATUS)?])
-            .execute(&mut *self.connection)
-            .await?;
-        leaves.insert(self.connection).await?;
+        self.versions += ids.len();
         self.count_keys(&counts).await
     }
 

@@ -1,22 +1,26 @@
 //! The index in PostgreSQL, shared by one indexer that writes it and any number of processes that answer from it.
 //!
-//! [`schema`] makes the tables, which `migrations/` describes; [`lease`] says who may write; [`filter`] is what a search
-//! means in SQL. `docs/database.md` tells how it all fits together.
+//! [`schema`] makes the tables, which `migrations/` describes; [`lease`] says who may write; [`search`] looks through
+//! segments. `docs/database.md` tells how it all fits together.
 
 mod annotation;
+mod building;
 mod columns;
 mod database;
 mod dictionary;
 pub mod dlm;
-mod filter;
 mod flows;
+mod keys;
 pub mod lease;
 pub mod listen;
 mod plan;
 mod read;
 pub mod schema;
+mod seal;
 mod search;
 mod text;
+mod tiers;
+mod view;
 mod volume;
 mod write;
 
@@ -42,6 +46,8 @@ use dictionary::KeyIds;
 use lease::{CHANNEL, Lease};
 use listen::Ear;
 use plan::{Derived, Prepared};
+use seal::Sealing;
+use search::Searcher;
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{Connection, PgConnection, Row};
@@ -63,6 +69,8 @@ const WHOLE: Duration = Duration::from_secs(600);
 pub struct PostgresStore {
     database: Database,
     role: Role,
+    searcher: Searcher,
+    sealing: Sealing,
 }
 
 #[derive(Debug)]
@@ -77,13 +85,18 @@ impl PostgresStore {
     /// The store of the process that holds the lease.
     pub fn of_indexer(database: Database, lease: Arc<Lease>, ear: Arc<Ear>) -> PostgresStore {
         let prefix = lease.candidate().prefix().clone();
-        PostgresStore { database, role: Role::Indexer { prefix, lease, ear, keys: Mutex::default() } }
+        PostgresStore::new(database, Role::Indexer { prefix, lease, ear, keys: Mutex::default() })
     }
 
     /// The store of a process that answers for a volume. It finds out which one that is in the database when it is
     /// first asked, and again until it knows.
     pub fn of_api(database: Database, volume: Arc<Volume>) -> PostgresStore {
-        PostgresStore { database, role: Role::Api { volume, prefix: OnceCell::new() } }
+        PostgresStore::new(database, Role::Api { volume, prefix: OnceCell::new() })
+    }
+
+    fn new(database: Database, role: Role) -> PostgresStore {
+        let searcher = Searcher::new(database.search_cache());
+        PostgresStore { database, role, searcher, sealing: Sealing::default() }
     }
 
     /// What the volume's rows are keyed by.
@@ -109,11 +122,12 @@ impl PostgresStore {
         }
     }
 
-    /// Locks the volume's row until the transaction ends. All who write the index do so first.
+    /// Locks the volume's row until the transaction ends. All who write the index do so first. Rows that only refer to it
+    /// may be made by others meanwhile.
     async fn lock(&self, connection: &mut PgConnection, prefix: &str) -> Result<Author> {
         let row = sqlx::query(
             "SELECT epoch, generation, holder, EXISTS (SELECT FROM flow f WHERE f.volume_prefix = s.volume_prefix) \
-                 AS flows FROM dpd_indexing_state s WHERE volume_prefix = $1 FOR UPDATE",
+                 AS flows FROM dpd_indexing_state s WHERE volume_prefix = $1 FOR NO KEY UPDATE",
         )
         .bind(prefix)
         .fetch_one(connection)
@@ -152,7 +166,7 @@ impl PostgresStore {
         keys.add(&mut session, prefix, &needed).await?;
         let mut transaction = session.begin().await?;
         let author = self.lock(&mut transaction, prefix).await?;
-        let mut writer = Writer { connection: &mut transaction, prefix, author, keys };
+        let mut writer = Writer { connection: &mut transaction, prefix, author, keys, versions: 0, superseded: false };
         let outcomes = match &work {
             Work::Changes(changes) => writer.apply(changes).await?,
             Work::Ingest(derived) => {
@@ -160,13 +174,18 @@ impl PostgresStore {
                 vec![Outcome::Updated]
             }
         };
-        if outcomes.iter().any(|outcome| *outcome != Outcome::Unchanged) {
-            sqlx::query("UPDATE dpd_indexing_state SET updated_at = clock_timestamp() WHERE volume_prefix = $1")
-                .bind(prefix)
-                .execute(&mut *transaction)
-                .await?;
+        let versions = writer.versions;
+        if versions > 0 || writer.superseded {
+            sqlx::query(
+                "UPDATE dpd_indexing_state SET updated_at = clock_timestamp(), revision = nextval('product_number') \
+                 WHERE volume_prefix = $1",
+            )
+            .bind(prefix)
+            .execute(&mut *transaction)
+            .await?;
         }
         transaction.commit().await?;
+        self.sealing.grow(versions);
         session.settle(Ok(outcomes))
     }
 
@@ -231,7 +250,7 @@ impl Store for PostgresStore {
     async fn search(&self, query: Query, viewer: &Viewer) -> Result<Hits> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
-            let hits = search::search(&mut session, prefix, &query, viewer).await;
+            let hits = self.searcher.search(&mut session, prefix, query, viewer).await;
             session.settle(hits)
         };
         self.database.bounded(work).await
@@ -283,10 +302,12 @@ impl Store for PostgresStore {
     }
 
     async fn apply(&self, changes: &[Change]) -> Result<Vec<Outcome>> {
+        self.make_room().await?;
         self.database.bounded(self.write(Work::Changes(plan::prepare(changes)))).await
     }
 
     async fn ingest(&self, product: Product) -> Result<()> {
+        self.make_room().await?;
         self.database.bounded(self.write(Work::Ingest(Derived::from(&product)))).await.map(drop)
     }
 

@@ -6,7 +6,7 @@ use crate::dlm;
 use crate::flow::{Flow, FlowId};
 use crate::folder::Folder;
 use crate::product::Product;
-use crate::row::{self, Leaf};
+use crate::row;
 use crate::store::{Change, Item, Outcome};
 use crate::volume::{Digest, Found, Stamp};
 use serde_json::Value;
@@ -14,8 +14,8 @@ use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
 
-/// The key of the one leaf that is not in metadata.
-pub(super) const SIZE: &str = "size";
+/// The one fixed field that is nothing to search by.
+const ID: &str = "id";
 
 /// What the database has for a folder.
 #[derive(Debug)]
@@ -51,10 +51,10 @@ pub(super) struct Before {
 pub(super) struct Derived<'a> {
     pub(super) product: &'a Product,
     pub(super) metadata: String,
-    /// All but the size.
-    pub(super) leaves: Vec<Leaf>,
     /// The keys of its row, and whether their values are numbers.
     pub(super) keys: BTreeMap<String, bool>,
+    /// The keys under which searches find it, the fixed ones left out.
+    pub(super) leaf_keys: BTreeSet<String>,
 }
 
 impl<'a> Derived<'a> {
@@ -62,14 +62,14 @@ impl<'a> Derived<'a> {
         Derived {
             product,
             metadata: Value::Object(product.metadata.clone()).to_string(),
-            leaves: row::leaves(product, None),
             keys: row::keys(product),
+            leaf_keys: row::leaf_keys(product),
         }
     }
 
     /// Every key that it needs a number for.
     pub(super) fn all_keys(&self) -> impl Iterator<Item = &str> {
-        self.leaves.iter().map(|leaf| leaf.key.as_str()).chain(self.keys.keys().map(String::as_str))
+        self.leaf_keys.iter().chain(self.keys.keys()).map(String::as_str)
     }
 }
 
@@ -152,6 +152,8 @@ pub(super) struct Plan<'a> {
     pub(super) removed: Vec<i64>,
     pub(super) puts: Vec<Put<'a>>,
     pub(super) sizes: Vec<(i64, Option<i64>)>,
+    /// Products that were measured and found as large as it was known.
+    pub(super) measured: Vec<i64>,
     pub(super) flows: Vec<&'a Flow>,
     pub(super) flows_gone: Vec<&'a FlowId>,
     pub(super) items: Vec<ReadItem<'a>>,
@@ -296,14 +298,18 @@ impl<'a> Plan<'a> {
     fn measure(&mut self, bytes: Option<u64>, before: Option<&Stored>) -> Outcome {
         let Some(before) = before else { return Outcome::Unchanged };
         let bytes = bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
-        if before.size != bytes || !before.measured {
+        if before.size != bytes {
             self.sizes.push((before.id, bytes));
+            return Outcome::Updated;
         }
-        if before.size == bytes { Outcome::Unchanged } else { Outcome::Updated }
+        if !before.measured {
+            self.measured.push(before.id);
+        }
+        Outcome::Unchanged
     }
 }
 
-/// Every key that changes need numbers for which bring these. The size is no part of metadata, and may come alone.
+/// Every key that changes need numbers for which bring these: also those of no metadata, by which all products are found.
 pub(super) fn keys<'a>(derived: impl IntoIterator<Item = &'a Derived<'a>>) -> BTreeSet<&'a str> {
-    derived.into_iter().flat_map(Derived::all_keys).chain([SIZE]).collect()
+    derived.into_iter().flat_map(Derived::all_keys).chain(row::FIXED).filter(|key| *key != ID).collect()
 }

@@ -1,147 +1,256 @@
-//! Searches: one condition, counted and paged over the narrow rows; documents are fetched for the page alone.
+//! Searches: the columns that a query speaks of are fetched, or were kept, and looked through here; products are fetched for
+//! the page alone. All of it sees one snapshot of the database.
 
-use super::filter::{self, Keys};
-use super::read::{self, hit};
+use super::annotation;
+use super::keys::Keys;
+use super::read::{self, HIT, hit};
+use super::view::{Sealed, View};
 use crate::access::Viewer;
-use crate::filter::Filter;
-use crate::query::{Place, Query, Sort, SortValue};
-use crate::store::{Hits, Result};
-use sqlx::postgres::PgRow;
-use sqlx::{Connection, PgConnection, Postgres, QueryBuilder};
+use crate::filter::{Filter, Key, Test};
+use crate::query::Query;
+use crate::segment::{self, Failed, Page, Question, Resolve, Sampler, Search, Segment};
+use crate::store::{Hit, Hits, Result, StoreError};
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::{Mutex, Semaphore};
 
-/// Executes a search on a volume.
-pub(super) async fn search(
-    connection: &mut PgConnection,
-    prefix: &str,
-    query: &Query,
-    viewer: &Viewer,
-) -> Result<Hits> {
-    let mut transaction = connection.begin().await?;
-    // One snapshot for the total and the page.
-    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *transaction).await?;
-    let keys = Keys::of(&mut transaction, prefix, query).await?;
-    let rules = read::visible_rules(&mut transaction, prefix, viewer).await?;
-    let total = if query.filter == Filter::everything() {
-        rules.iter().map(|rule| rule.products).sum()
-    } else {
-        let mut sql = QueryBuilder::new("SELECT count(*) FROM data_product p");
-        push_condition(&mut sql, prefix, query, &rules, &keys);
-        let total: i64 = sql.build_query_scalar().persistent(false).fetch_one(&mut *transaction).await?;
-        u64::try_from(total).unwrap_or_default()
-    };
-    let rows = if query.limit == 0 || total == 0 {
-        Vec::new()
-    } else {
-        page(&mut transaction, prefix, query, &rules, &keys).await?
-    };
-    transaction.commit().await?;
-    let hits = rows.iter().map(hit).collect::<Result<_>>()?;
-    Ok(Hits { total: usize::try_from(total).unwrap_or(usize::MAX), hits })
+/// The key under which annotations are found.
+const ANNOTATION: &str = "annotation";
+/// How many bytes of pages are fetched before they are looked through.
+const FETCHED: usize = 16 << 20;
+/// How many searches look through pages at once.
+const AT_ONCE: usize = 4;
+
+/// What a process keeps to search with.
+#[derive(Debug)]
+pub(super) struct Searcher {
+    /// The segments as they were seen last.
+    view: Mutex<Arc<View>>,
+    /// Pages by segment and lowest key, as they are in the database.
+    pages: Cache<(i64, i32), Arc<Page>>,
+    permits: Semaphore,
 }
 
-fn push_condition(sql: &mut QueryBuilder<Postgres>, prefix: &str, query: &Query, rules: &[read::Rule], keys: &Keys) {
-    let rules: Vec<i32> = rules.iter().map(|rule| rule.id).collect();
-    sql.push(" WHERE p.volume_prefix = ").push_bind(prefix.to_owned());
-    sql.push(" AND p.access = ANY(").push_bind(rules).push(") AND ");
-    filter::push(sql, &query.filter, keys);
-}
-
-async fn page(
-    connection: &mut PgConnection,
-    prefix: &str,
-    query: &Query,
-    rules: &[read::Rule],
-    keys: &Keys,
-) -> Result<Vec<PgRow>> {
-    // The page is found first, over narrow rows, and numbered in its order.
-    let mut sql = QueryBuilder::new(
-        "WITH page AS (SELECT id, row_number() OVER () AS place FROM (SELECT p.id FROM data_product p",
-    );
-    filter::push_sort_values(&mut sql, &query.sort, keys);
-    push_condition(&mut sql, prefix, query, rules, keys);
-    if let Some(after) = &query.after {
-        sql.push(" AND ");
-        push_after(&mut sql, &query.sort, after);
+impl Searcher {
+    /// One that keeps at most so many bytes of pages.
+    pub(super) fn new(bytes: u64) -> Searcher {
+        let weight = |_: &(i64, i32), page: &Arc<Page>| u32::try_from(page.bytes.len()).unwrap_or(u32::MAX);
+        let pages = Cache::builder().max_capacity(bytes).weigher(weight).eviction_policy(EvictionPolicy::lru());
+        Searcher { view: Mutex::default(), pages: pages.build(), permits: Semaphore::new(AT_ONCE) }
     }
-    sql.push(" ORDER BY ");
-    push_order(&mut sql, query, keys);
-    sql.push(" LIMIT ").push_bind(clamped(query.limit));
-    sql.push(" OFFSET ").push_bind(clamped(query.offset));
-    sql.push(") ordered) SELECT ").push(read::HIT);
-    sql.push(" FROM page JOIN data_product p USING (id) JOIN document d ON d.product = p.id ORDER BY place");
-    Ok(sql.build().persistent(false).fetch_all(connection).await?)
-}
 
-fn clamped(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
+    /// Executes a search on a volume.
+    pub(super) async fn search(
+        &self,
+        connection: &mut PgConnection,
+        prefix: &str,
+        query: Query,
+        viewer: &Viewer,
+    ) -> Result<Hits> {
+        // So that of all who begin no one sees an older view than the one that is kept.
+        let mut view = self.view.lock().await;
+        let mut transaction = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        *view = View::of(&view, &mut transaction, prefix).await?;
+        let current = view.clone();
+        drop(view);
+        let rules = read::visible_rules(&mut transaction, prefix, viewer).await?;
+        let known = Known::of(&mut transaction, prefix, &query).await?;
+        let allowed = rules.iter().map(|rule| rule.id).collect();
+        let question = Arc::new(Question::new(query, allowed, &known));
+        let found = self.look(&mut transaction, &current, &question).await?;
+        let hits = page(&mut transaction, prefix, &found.numbers).await?;
+        transaction.commit().await?;
+        Ok(Hits { total: found.total, hits })
+    }
 
-fn push_order(sql: &mut QueryBuilder<Postgres>, query: &Query, keys: &Keys) {
-    if let Some(first) = &query.first {
-        filter::push(sql, first, keys);
-        sql.push(" DESC, ");
-    }
-    for (n, sort) in query.sort.iter().enumerate() {
-        let way = if sort.descending { "DESC NULLS LAST" } else { "ASC NULLS LAST" };
-        sql.push(format!("s{n}.kind {way}, s{n}.number {way}, s{n}.value {way}, "));
-    }
-    sql.push(if query.sort.is_empty() { "p.date_created DESC, p.uid" } else { "p.uid" });
-}
-
-/// Writes the condition that holds for what comes after a place, with the sorts' values joined as
-/// [`filter::push_sort_values`] does: as [`Query::compare`] says.
-fn push_after(sql: &mut QueryBuilder<Postgres>, sorts: &[Sort], place: &Place) {
-    if sorts.is_empty() {
-        sql.push("(p.date_created < ").push_bind(place.date_created);
-        sql.push(" OR p.date_created = ").push_bind(place.date_created);
-        sql.push(" AND p.uid > ").push_bind(place.uid).push(")");
-        return;
-    }
-    for (n, (sort, value)) in sorts.iter().zip(&place.values).enumerate() {
-        sql.push("(");
-        push_beyond(sql, n, sort.descending, value.as_ref());
-        sql.push(" OR ");
-        push_same(sql, n, value.as_ref());
-        sql.push(" AND ");
-    }
-    sql.push("p.uid > ").push_bind(place.uid);
-    sql.push(")".repeat(sorts.len()));
-}
-
-/// The value under sort `n` comes after this one.
-fn push_beyond(sql: &mut QueryBuilder<Postgres>, n: usize, descending: bool, value: Option<&SortValue>) {
-    let (beyond, other_kind) = if descending { ("<", "<") } else { (">", ">") };
-    match value {
-        None => {
-            sql.push("FALSE");
+    async fn look(
+        &self,
+        connection: &mut PgConnection,
+        view: &Arc<View>,
+        question: &Arc<Question>,
+    ) -> Result<segment::Found> {
+        let _permit = self.permits.acquire().await;
+        let mut start = None;
+        if let Some(sampler) = Sampler::new(question) {
+            let sampler = self.pass(connection, view, question, sampler, Sampler::add).await?;
+            start = Some(sampler.finish(question));
         }
-        Some(value) => {
-            sql.push(format!("(s{n}.kind IS NULL OR s{n}.kind {other_kind} "));
-            match value {
-                SortValue::Number(number) => {
-                    sql.push(format!("0 OR s{n}.kind = 0 AND s{n}.number {beyond} ")).push_bind(*number);
-                }
-                SortValue::Text(text) => {
-                    sql.push(format!("1 OR s{n}.kind = 1 AND s{n}.value {beyond} "))
-                        .push_bind(text.as_bytes().to_vec());
-                }
+        let search = self.pass(connection, view, question, Search::new(question, start), Search::add).await?;
+        Ok(search.finish(question))
+    }
+
+    /// Looks at all segments, those together whose pages come to about [`FETCHED`] bytes.
+    async fn pass<S: Send + 'static>(
+        &self,
+        connection: &mut PgConnection,
+        view: &Arc<View>,
+        question: &Arc<Question>,
+        mut state: S,
+        add: Add<S>,
+    ) -> Result<S> {
+        let keys = question.keys();
+        let (mut pages, mut fetched, mut begin) = (Vec::new(), 0, 0);
+        for n in 0..=view.segments.len() {
+            if let Some(segment) = view.segments.get(n) {
+                let (own, bytes) = self.pages(connection, segment, keys.as_deref()).await?;
+                pages.push(own);
+                fetched += bytes;
             }
-            sql.push(")");
+            if fetched < FETCHED && n < view.segments.len() {
+                continue;
+            }
+            let tail = n == view.segments.len();
+            let part = Part { view: view.clone(), begin, pages: std::mem::take(&mut pages), tail };
+            state = part.look(state, question.clone(), add).await?;
+            (begin, fetched) = (n + 1, 0);
         }
+        Ok(state)
+    }
+
+    /// The pages of a segment that have columns of these keys, and how many bytes of them were not kept.
+    async fn pages(
+        &self,
+        connection: &mut PgConnection,
+        segment: &Sealed,
+        keys: Option<&[i32]>,
+    ) -> Result<(Vec<Arc<Page>>, usize)> {
+        let wanted = |(first, last): &&(i32, i32)| {
+            keys.is_none_or(|keys| keys.get(keys.partition_point(|key| key < first)).is_some_and(|key| key <= last))
+        };
+        let wanted: Vec<i32> = segment.pages.iter().filter(wanted).map(|(first, _)| *first).collect();
+        let mut found: HashMap<i32, Arc<Page>> =
+            wanted.iter().filter_map(|first| Some((*first, self.pages.get(&(segment.id, *first))?))).collect();
+        let missing: Vec<i32> = wanted.iter().copied().filter(|first| !found.contains_key(first)).collect();
+        let mut fetched = 0;
+        if !missing.is_empty() {
+            let rows: Vec<(i32, i32, Vec<u8>)> = sqlx::query_as(
+                "SELECT first_key, last_key, bytes FROM segment_page WHERE segment = $1 AND first_key = ANY($2)",
+            )
+            .bind(segment.id)
+            .bind(&missing)
+            .fetch_all(connection)
+            .await?;
+            for (first, last, bytes) in rows {
+                fetched += bytes.len();
+                let page = Arc::new(Page { first, last, bytes });
+                self.pages.insert((segment.id, first), page.clone());
+                found.insert(first, page);
+            }
+        }
+        Ok((wanted.iter().filter_map(|first| found.remove(first)).collect(), fetched))
     }
 }
 
-/// The value under sort `n` is this one.
-fn push_same(sql: &mut QueryBuilder<Postgres>, n: usize, value: Option<&SortValue>) {
-    match value {
-        None => {
-            sql.push(format!("s{n}.kind IS NULL"));
-        }
-        Some(SortValue::Number(number)) => {
-            sql.push(format!("s{n}.kind = 0 AND s{n}.number = ")).push_bind(*number);
-        }
-        Some(SortValue::Text(text)) => {
-            sql.push(format!("s{n}.kind = 1 AND s{n}.value = ")).push_bind(text.as_bytes().to_vec());
-        }
+/// How a segment is added to a search.
+type Add<S> = fn(&mut S, &Question, &Segment<'_>, &dyn Fn() -> bool) -> segment::Result<()>;
+
+/// Some segments of a view in a row, and their pages.
+struct Part {
+    view: Arc<View>,
+    begin: usize,
+    pages: Vec<Vec<Arc<Page>>>,
+    /// Whether the view's tail is to be looked at as well.
+    tail: bool,
+}
+
+impl Part {
+    /// Looks at them where it holds up nobody.
+    async fn look<S: Send + 'static>(self, mut state: S, question: Arc<Question>, add: Add<S>) -> Result<S> {
+        let waiting = Waiting(Arc::default());
+        let given_up = waiting.0.clone();
+        let look = move || {
+            let given_up = || given_up.load(Ordering::Relaxed);
+            let sealed = self.view.segments[self.begin..].iter().zip(&self.pages).map(|(segment, pages)| Segment {
+                products: segment.products,
+                pages,
+                superseded: self.view.superseded(segment),
+            });
+            for segment in sealed.chain(self.tail.then(|| self.view.tail())) {
+                add(&mut state, &question, &segment, &given_up)?;
+            }
+            Ok(state)
+        };
+        let looked = tokio::task::spawn_blocking(look).await;
+        drop(waiting);
+        looked
+            .map_err(|error| StoreError::Unavailable(format!("the search was interrupted: {error}")))?
+            .map_err(|error: Failed| StoreError::Unavailable(error.to_string()))
     }
+}
+
+/// Tells a search that nobody waits for its answer any more, once this is dropped.
+struct Waiting(Arc<AtomicBool>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the database knows that a question is made with.
+struct Known {
+    keys: Keys,
+    /// The versions of products that have annotations which pass a test.
+    annotated: Vec<(Test, Vec<u64>)>,
+}
+
+impl Known {
+    async fn of(connection: &mut PgConnection, prefix: &str, query: &Query) -> Result<Known> {
+        let keys = Keys::of(connection, prefix, query).await?;
+        let mut tests = Vec::new();
+        [&query.filter].into_iter().chain(&query.first).for_each(|filter| of_annotations(filter, &mut tests));
+        let mut annotated = Vec::with_capacity(tests.len());
+        for test in tests {
+            let numbers = annotation::numbers(connection, prefix, &test).await?;
+            annotated.push((test, numbers));
+        }
+        Ok(Known { keys, annotated })
+    }
+}
+
+impl Resolve for Known {
+    fn keys(&self, key: &Key) -> segment::Keys {
+        self.keys.picked(key)
+    }
+
+    fn beside(&self, key: &Key, test: &Test) -> Option<Vec<u64>> {
+        let numbers = || self.annotated.iter().find(|(own, _)| own == test).map(|(_, numbers)| numbers.clone());
+        is_of_annotations(key).then(numbers).flatten()
+    }
+}
+
+fn is_of_annotations(key: &Key) -> bool {
+    *key != Key::Every && key.picks(ANNOTATION)
+}
+
+/// The tests of a filter that annotations may pass.
+fn of_annotations(filter: &Filter, tests: &mut Vec<Test>) {
+    match filter {
+        Filter::And(filters) | Filter::Or(filters) => filters.iter().for_each(|filter| of_annotations(filter, tests)),
+        Filter::Not(filter) => of_annotations(filter, tests),
+        Filter::Any(key, test) if is_of_annotations(key) => tests.push(test.clone()),
+        Filter::Any(..) => {}
+    }
+}
+
+/// The products of which these are versions, in this order.
+async fn page(connection: &mut PgConnection, prefix: &str, numbers: &[u64]) -> Result<Vec<Hit>> {
+    if numbers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "SELECT {HIT}, p.number FROM data_product p JOIN document d ON d.product = p.id \
+         WHERE p.volume_prefix = $1 AND p.number = ANY($2)"
+    );
+    let numbers: Vec<i64> = numbers.iter().map(|number| number.cast_signed()).collect();
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(prefix).bind(&numbers).fetch_all(connection).await?;
+    let mut hits = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        hits.insert(row.try_get::<i64, _>("number")?, hit(row)?);
+    }
+    Ok(numbers.iter().filter_map(|number| hits.remove(number)).collect())
 }

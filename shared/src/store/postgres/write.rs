@@ -3,7 +3,7 @@
 //! A batch is taken apart into rounds in which no folder comes twice; in a round everything is looked up, compared and
 //! written set by set. Each change is idempotent, since a batch may be written without our hearing of it.
 
-use super::columns::{Leaves, Stamps};
+use super::columns::Stamps;
 use super::dictionary::{self, KeyIds};
 use super::flows;
 use super::plan::{self, Before, Derived, Fails, Plan, Prepared, Put, ReadItem, Stored, StoredItem};
@@ -40,6 +40,9 @@ pub(super) struct Writer<'a> {
     pub(super) prefix: &'a str,
     pub(super) author: Author,
     pub(super) keys: &'a mut KeyIds,
+    /// How many versions of products it wrote, and whether any ceased to be.
+    pub(super) versions: usize,
+    pub(super) superseded: bool,
 }
 
 impl Writer<'_> {
@@ -75,6 +78,7 @@ impl Writer<'_> {
         let touched = self.touched_by_removal(&plan.removed).await?;
         self.remove(&plan.removed).await?;
         let put = self.put(&plan.puts).await?;
+        self.set_measured(&plan.measured).await?;
         self.set_sizes(&plan.sizes).await?;
         self.follow(&plan, &put, touched).await?;
         Ok(plan.outcomes)
@@ -214,31 +218,48 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Notes that products were looked at whose size is as it was.
+    async fn set_measured(&mut self, ids: &[i64]) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        sqlx::query("UPDATE data_product SET measured = true WHERE id = ANY($1)")
+            .bind(ids)
+            .execute(&mut *self.connection)
+            .await?;
+        Ok(())
+    }
+
     async fn set_sizes(&mut self, sizes: &[(i64, Option<i64>)]) -> Result<()> {
         if sizes.is_empty() {
             return Ok(());
         }
         let ids: Vec<i64> = sizes.iter().map(|(id, _)| *id).collect();
-        let bytes: Vec<Option<i64>> = sizes.iter().map(|(_, bytes)| *bytes).collect();
+        self.supersede(&ids).await?;
         sqlx::query(
-            "UPDATE data_product p SET size = n.size, measured = true \
+            "UPDATE data_product p SET size = n.size, measured = true, number = nextval('product_number') \
              FROM unnest($1::bigint[], $2::bigint[]) n(id, size) WHERE p.id = n.id",
         )
         .bind(&ids)
-        .bind(&bytes)
+        .bind(sizes.iter().map(|(_, bytes)| *bytes).collect::<Vec<_>>())
         .execute(&mut *self.connection)
         .await?;
-        let size = self.keys.get(plan::SIZE)?;
-        sqlx::query("DELETE FROM leaf WHERE product = ANY($1) AND key = $2")
-            .bind(&ids)
-            .bind(size)
-            .execute(&mut *self.connection)
-            .await?;
-        let mut leaves = Leaves::default();
-        for (id, bytes) in sizes {
-            bytes.iter().for_each(|bytes| leaves.push(*id, size, &(*bytes).into()));
-        }
-        leaves.insert(self.connection).await
+        self.versions += ids.len();
+        Ok(())
+    }
+
+    /// Notes that products are about to be no more what searches know them as: whoever changes what a search sees of them
+    /// gives them new numbers.
+    pub(super) async fn supersede(&mut self, ids: &[i64]) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO superseded (volume_prefix, number) \
+             SELECT volume_prefix, number FROM data_product WHERE id = ANY($1)",
+        )
+        .bind(ids)
+        .execute(&mut *self.connection)
+        .await?;
+        self.superseded = true;
+        Ok(())
     }
 
     /// Removes products, with all that was counted and kept of them.
@@ -246,21 +267,20 @@ impl Writer<'_> {
         if ids.is_empty() {
             return Ok(());
         }
-        self.forget(ids).await?;
+        self.count_out(ids).await?;
+        self.supersede(ids).await?;
         sqlx::query("DELETE FROM data_product WHERE id = ANY($1)").bind(ids).execute(&mut *self.connection).await?;
         Ok(())
     }
 
-    /// Takes away what was derived from products.
-    async fn forget(&mut self, ids: &[i64]) -> Result<()> {
+    /// Takes products out of what is counted.
+    async fn count_out(&mut self, ids: &[i64]) -> Result<()> {
         let kept = self.kept(ids).await?;
         let derived: Vec<(Derived<'_>, i32)> =
             kept.iter().map(|(product, access)| (Derived::from(product), *access)).collect();
         let keys = plan::keys(derived.iter().map(|(derived, _)| derived));
         self.keys.add(self.connection, self.prefix, &keys).await?;
-        self.count(derived.iter().map(|(derived, access)| (derived, *access)), -1).await?;
-        sqlx::query("DELETE FROM leaf WHERE product = ANY($1)").bind(ids).execute(&mut *self.connection).await?;
-        Ok(())
+        self.count(derived.iter().map(|(derived, access)| (derived, *access)), -1).await
     }
 
     /// Products as they are kept, and their access rules.
@@ -343,8 +363,8 @@ impl Writer<'_> {
                 .fetch_all(&mut *self.connection)
                 .await?;
         if !replaced.is_empty() {
-            // They keep their numbers; what hangs on them is made anew.
-            self.forget(&replaced).await?;
+            self.count_out(&replaced).await?;
+            self.supersede(&replaced).await?;
         }
         let ids = self.put_products(puts, &uids).await?;
         let id = |put: &Put<'_>| ids.get(&put.derived.product.uid).copied().unwrap_or_default();
@@ -356,17 +376,7 @@ impl Writer<'_> {
         .bind(puts.iter().map(|put| put.derived.metadata.as_str()).collect::<Vec<_>>())
         .execute(&mut *self.connection)
         .await?;
-        let (mut leaves, size) = (Leaves::default(), self.keys.get(plan::SIZE)?);
-        for put in puts {
-            for leaf in &put.derived.leaves {
-                leaves.push(id(put), self.keys.get(&leaf.key)?, &leaf.value);
-                if leaves.bytes >= STATEMENT_BYTES {
-                    std::mem::take(&mut leaves).insert(self.connection).await?;
-                }
-            }
-            put.size.iter().for_each(|bytes| leaves.push(id(put), size, &(*bytes).into()));
-        }
-        leaves.insert(self.connection).await?;
+        self.versions += puts.len();
         self.count(puts.iter().map(|put| (put.derived, put.access)), 1).await?;
         Ok(ids.into_values().collect())
     }
@@ -389,7 +399,8 @@ impl Writer<'_> {
              size = EXCLUDED.size, measured = EXCLUDED.measured, file_size = EXCLUDED.file_size, \
              file_inode = EXCLUDED.file_inode, file_modified = EXCLUDED.file_modified, \
              file_changed = EXCLUDED.file_changed, digest = EXCLUDED.digest, \
-             processing_block = EXCLUDED.processing_block, flows = EXCLUDED.flows RETURNING uid, id",
+             processing_block = EXCLUDED.processing_block, flows = EXCLUDED.flows, \
+             number = EXCLUDED.number RETURNING uid, id",
         )
         .bind(self.prefix)
         .bind(self.author.generation)

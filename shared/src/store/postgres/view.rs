@@ -1,0 +1,239 @@
+//! What a process keeps of the segments between searches: which there are, which versions of products are superseded, and
+//! the tail of products that are in no segment yet, as a small segment of its own.
+//!
+//! Every transaction that changes what a search may find gives the volume another revision. A search reads the revision
+//! first: where it is the one of the view that is kept, nothing else is to be read. Numbers are handed out while the volume's
+//! row is locked, so that later transactions have higher ones: of the tail and of what is superseded only what is new is
+//! read.
+
+use super::dictionary;
+use super::read::{self, HIT};
+use crate::row::{self, Leaf};
+use crate::segment::{Builder, Doc, FORMAT, Page, Segment};
+use crate::store::{Result, StoreError};
+use chrono::NaiveDate;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The most products of a tail. An indexer that runs keeps it far shorter.
+const MOST: usize = 16_384;
+/// The most keys whose numbers are remembered.
+const KEYS: usize = 20_000;
+
+/// A segment in the database.
+#[derive(Debug, Clone)]
+pub(super) struct Sealed {
+    pub(super) id: i64,
+    /// The range of numbers of which it has versions.
+    first: u64,
+    last: u64,
+    pub(super) products: usize,
+    /// The lowest and the highest key of each of its pages, in order.
+    pub(super) pages: Arc<[(i32, i32)]>,
+}
+
+/// A version of a product that is in no segment yet.
+#[derive(Debug)]
+struct Unsealed {
+    uid: Uuid,
+    date_created: NaiveDate,
+    access: i32,
+    leaves: Vec<Leaf<i32>>,
+}
+
+/// The segments of a volume as of one revision.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    revision: i64,
+    pub(super) segments: Vec<Sealed>,
+    superseded: Vec<u64>,
+    /// The last superseding that was read.
+    at: i64,
+    tail: BTreeMap<u64, Arc<Unsealed>>,
+    /// The highest number that was read.
+    last: u64,
+    tail_pages: Vec<Arc<Page>>,
+    keys: Arc<HashMap<String, i32>>,
+}
+
+/// How a volume's segments stand.
+struct State {
+    revision: i64,
+    /// All up to this number are in segments.
+    sealed: i64,
+}
+
+impl View {
+    /// The view of what a transaction sees, made from the one before.
+    pub(super) async fn of(before: &Arc<View>, connection: &mut PgConnection, prefix: &str) -> Result<Arc<View>> {
+        let (revision, sealed): (i64, i64) =
+            sqlx::query_as("SELECT revision, sealed FROM dpd_indexing_state WHERE volume_prefix = $1")
+                .bind(prefix)
+                .fetch_one(&mut *connection)
+                .await?;
+        if revision == before.revision {
+            return Ok(before.clone());
+        }
+        let state = State { revision, sealed };
+        Ok(Arc::new(before.follow(&state, connection, prefix).await?))
+    }
+
+    async fn follow(&self, state: &State, connection: &mut PgConnection, prefix: &str) -> Result<View> {
+        let segments = segments(connection, prefix, &self.segments).await?;
+        let same = segments.iter().map(|segment| segment.id).eq(self.segments.iter().map(|segment| segment.id));
+        // What is in a segment that was made anew needs not be superseded any more.
+        let from = if same { self.at } else { 0 };
+        let new = superseded(connection, prefix, from).await?;
+        let mut all: Vec<u64> = if same { self.superseded.clone() } else { Vec::new() };
+        all.extend(new.iter().map(|(number, _)| *number));
+        all.sort_unstable();
+        let sealed = state.sealed.cast_unsigned();
+        let mut tail: BTreeMap<u64, Arc<Unsealed>> =
+            self.tail.range(sealed + 1..).map(|(number, own)| (*number, own.clone())).collect();
+        let mut keys = self.keys.clone();
+        let last = self.last.max(sealed);
+        let arrived = arrived(connection, prefix, last, &mut keys).await?;
+        let last = arrived.last().map_or(last, |(number, _)| *number);
+        tail.extend(arrived);
+        tail.retain(|number, _| all.binary_search(number).is_err());
+        if tail.len() > MOST {
+            return Err(unfinished());
+        }
+        let unchanged = tail.keys().eq(self.tail.keys());
+        let tail_pages = if unchanged { self.tail_pages.clone() } else { pages(&tail) };
+        let at = new.iter().map(|(_, at)| *at).max().unwrap_or(0).max(from);
+        Ok(View { revision: state.revision, segments, superseded: all, at, tail, last, tail_pages, keys })
+    }
+
+    /// The numbers of a segment that are superseded.
+    pub(super) fn superseded(&self, segment: &Sealed) -> &[u64] {
+        let from = self.superseded.partition_point(|number| *number < segment.first);
+        let to = self.superseded.partition_point(|number| *number <= segment.last);
+        &self.superseded[from..to]
+    }
+
+    /// The tail, as a segment.
+    pub(super) fn tail(&self) -> Segment<'_> {
+        Segment { products: self.tail.len(), pages: &self.tail_pages, superseded: &[] }
+    }
+}
+
+fn unfinished() -> StoreError {
+    StoreError::Unavailable(
+        "the index is being made ready for searching, and dpd-indexer says in its log how far it is: try again later"
+            .to_owned(),
+    )
+}
+
+/// The segments there are. Of those that are known nothing more is read.
+async fn segments(connection: &mut PgConnection, prefix: &str, known: &[Sealed]) -> Result<Vec<Sealed>> {
+    let rows: Vec<(i64, i64, i64, i32, i32)> =
+        sqlx::query_as("SELECT id, first, last, products, format FROM segment WHERE volume_prefix = $1 ORDER BY first")
+            .bind(prefix)
+            .fetch_all(&mut *connection)
+            .await?;
+    if rows.iter().any(|row| row.4 != FORMAT) {
+        return Err(unfinished());
+    }
+    let known: HashMap<i64, &Sealed> = known.iter().map(|segment| (segment.id, segment)).collect();
+    let new: Vec<i64> = rows.iter().map(|row| row.0).filter(|id| !known.contains_key(id)).collect();
+    let mut pages: HashMap<i64, Vec<(i32, i32)>> = HashMap::new();
+    if !new.is_empty() {
+        let found: Vec<(i64, i32, i32)> = sqlx::query_as(
+            "SELECT segment, first_key, last_key FROM segment_page WHERE segment = ANY($1) ORDER BY segment, first_key",
+        )
+        .bind(&new)
+        .fetch_all(connection)
+        .await?;
+        found.into_iter().for_each(|(segment, first, last)| pages.entry(segment).or_default().push((first, last)));
+    }
+    let segment = |(id, first, last, products, _): (i64, i64, i64, i32, i32)| match known.get(&id) {
+        Some(known) => (*known).clone(),
+        None => Sealed {
+            id,
+            first: first.cast_unsigned(),
+            last: last.cast_unsigned(),
+            products: usize::try_from(products).unwrap_or_default(),
+            pages: pages.remove(&id).unwrap_or_default().into(),
+        },
+    };
+    Ok(rows.into_iter().map(segment).collect())
+}
+
+/// The numbers that were superseded after a point, and when each was.
+async fn superseded(connection: &mut PgConnection, prefix: &str, after: i64) -> Result<Vec<(u64, i64)>> {
+    let rows: Vec<(i64, i64)> =
+        sqlx::query_as("SELECT number, at FROM superseded WHERE volume_prefix = $1 AND at > $2 ORDER BY at")
+            .bind(prefix)
+            .bind(after)
+            .fetch_all(connection)
+            .await?;
+    Ok(rows.into_iter().map(|(number, at)| (number.cast_unsigned(), at)).collect())
+}
+
+/// The versions with higher numbers than one, in order.
+async fn arrived(
+    connection: &mut PgConnection,
+    prefix: &str,
+    after: u64,
+    keys: &mut Arc<HashMap<String, i32>>,
+) -> Result<Vec<(u64, Arc<Unsealed>)>> {
+    let sql = format!(
+        "SELECT {HIT}, p.number, p.access FROM data_product p JOIN document d ON d.product = p.id \
+         WHERE p.volume_prefix = $1 AND p.number > $2 ORDER BY p.number LIMIT $3"
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(prefix)
+        .bind(after.cast_signed())
+        .bind(MOST as i64 + 1)
+        .fetch_all(&mut *connection)
+        .await?;
+    if rows.len() > MOST {
+        return Err(unfinished());
+    }
+    let mut arrived = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let hit = read::hit(row)?;
+        let leaves = row::leaves(&hit.product, hit.size);
+        let number = row.try_get::<i64, _>("number")?.cast_unsigned();
+        arrived.push((number, hit.product.uid, hit.product.date_created, row.try_get("access")?, leaves));
+    }
+    learn(keys, connection, prefix, arrived.iter().flat_map(|(.., leaves)| leaves)).await?;
+    let numbered = |leaf: Leaf| Some(Leaf { key: *keys.get(&leaf.key)?, value: leaf.value });
+    let unsealed = |(number, uid, date_created, access, leaves): (u64, Uuid, NaiveDate, i32, Vec<Leaf>)| {
+        let leaves = leaves.into_iter().filter_map(numbered).collect();
+        (number, Arc::new(Unsealed { uid, date_created, access, leaves }))
+    };
+    Ok(arrived.into_iter().map(unsealed).collect())
+}
+
+/// Sees to it that the keys of leaves are known.
+async fn learn(
+    keys: &mut Arc<HashMap<String, i32>>,
+    connection: &mut PgConnection,
+    prefix: &str,
+    leaves: impl Iterator<Item = &Leaf> + Clone,
+) -> Result<()> {
+    let named = leaves.map(|leaf| leaf.key.as_str());
+    if keys.len() > KEYS {
+        *keys = Arc::default();
+    }
+    let missing: BTreeSet<&str> = named.filter(|key| !keys.contains_key(*key)).collect();
+    if !missing.is_empty() {
+        let found = dictionary::numbers(connection, prefix, missing.into_iter().collect()).await?;
+        Arc::make_mut(keys).extend(found);
+    }
+    Ok(())
+}
+
+/// The pages of a tail.
+fn pages(tail: &BTreeMap<u64, Arc<Unsealed>>) -> Vec<Arc<Page>> {
+    let mut builder = Builder::new();
+    for (number, own) in tail {
+        let Unsealed { uid, date_created, access, leaves } = &**own;
+        builder.push(&Doc { number: *number, uid: *uid, date_created: *date_created, access: *access, leaves });
+    }
+    builder.finish().into_iter().map(Arc::new).collect()
+}
