@@ -236,15 +236,30 @@ struct Pair {
     memory: MemoryStore,
     indexer: PostgresStore,
     api: PostgresStore,
+    /// How many batches were applied.
+    applied: Cell<usize>,
 }
 
 impl Pair {
     async fn new(home: &Home, volume: &str) -> Pair {
-        Pair { memory: MemoryStore::default(), indexer: home.indexer(volume).await, api: home.api(volume) }
+        Pair {
+            memory: MemoryStore::default(),
+            indexer: home.indexer(volume).await,
+            api: home.api(volume),
+            applied: Cell::new(0),
+        }
     }
 
     async fn apply(&self, changes: &[Change]) -> Result<(), TestCaseError> {
         prop_assert_eq!(apply(&self.memory, changes).await, apply(&self.indexer, changes).await);
+        // So that what is searched is in segments and in the tail, and was in others before.
+        self.applied.set(self.applied.get() + 1);
+        if !self.applied.get().is_multiple_of(3) {
+            self.indexer.seal(1 + self.applied.get() % 5).await.expect("sealed");
+        }
+        if self.applied.get().is_multiple_of(2) {
+            self.indexer.merge().await.expect("merged");
+        }
         Ok(())
     }
 
