@@ -84,7 +84,7 @@ pub const VARIABLES: &[Variable] = &[
     variable("SKA_DATAPRODUCT_API_POSTGRESQL_SCHEMA", "public", "the schema of our tables, made where it is missing"),
     variable("DPD_POSTGRESQL_CONNECTIONS", "10", "most connections of one process to PostgreSQL"),
     variable("DPD_POSTGRESQL_TIMEOUT_SECONDS", "10", "how long PostgreSQL may take for what a request needs"),
-    variable("DPD_SEARCH_CACHE_MIB", "64", "how much an API keeps of what searches read in PostgreSQL, in MiB"),
+    variable("DPD_SEARCH_CACHE_MIB", "48", "how much an API keeps of what searches read in PostgreSQL, in MiB"),
     variable("DPD_SEARCH_TIMEOUT_SECONDS", "10", "how long a search of `dpd serve` may take"),
     variable("SKA_DATAPRODUCT_API_POSTGRESQL_QUERY_SIZE_LIMIT", "10000", "most rows that one search returns"),
     variable(

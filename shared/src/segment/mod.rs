@@ -33,8 +33,8 @@ use uuid::Uuid;
 pub const FORMAT: i32 = 1;
 /// The most products of a segment.
 pub const MAX_PRODUCTS: usize = 65_536;
-/// How many bytes a [`Builder`] may hold before the segment is to be finished.
-pub const MAX_BYTES: usize = 96 << 20;
+/// How many bytes a [`Builder`] may hold before the segment is to be finished. While it is, a process takes about twice that.
+pub const MAX_BYTES: usize = 64 << 20;
 
 /// A version of a product, as a segment takes it.
 #[derive(Debug, Clone, Copy)]
