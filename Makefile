@@ -2,8 +2,9 @@
 
 VOLUME ?= samples/volume
 LISTEN ?= 127.0.0.1:8000
-SCALE ?= 20000
+SCALE ?=
 PART ?=
+BENCH_VOLUME ?=
 
 SOAK_SECONDS ?= 60
 FUZZ_SECONDS ?= 60
@@ -44,10 +45,12 @@ fuzz: ## Feeds what reads input with anything, each target for FUZZ_SECONDS; KEE
 	@tests/prepare fuzz
 	fuzz/run $(FUZZ_SECONDS)
 
-bench: ## Measures a volume of SCALE products; writes docs/benchmarks.md (PART: standalone, daemons, sources or downloads)
+# An hour at most with the million products that it measures by default, a few minutes with SCALE=10000. PART=daemons and
+# PART=standalone are halves of products, shown and not written. BENCH_VOLUME=FOLDER keeps the volume there for next time.
+bench: ## Measures SCALE products, a million by default; writes docs/benchmarks.md (PART: products, sources or downloads)
 	@tests/prepare test
 	cargo build --release --workspace --bins
-	cargo bench --package tests --bench bench -- $(SCALE) $(PART)
+	cargo bench --package tests --bench bench -- $(SCALE) $(PART) $(if $(BENCH_VOLUME),'volume=$(BENCH_VOLUME)')
 
 dev-db: ## Starts a PostgreSQL to play with on port DEV_DB_PORT, 5433 by default; STOP=1 stops it
 	@tests/dev-db $(if $(STOP),stop,start)

@@ -78,9 +78,10 @@ impl Postgres {
         Postgres::with(&["fsync=on"], false, &parent())
     }
 
-    /// A server to measure: with its data on a disk, and memory as a server would have it.
-    pub fn for_measurement() -> Postgres {
-        Postgres::with(&["fsync=on", "shared_buffers=1GB", "max_wal_size=4GB"], false, &std::env::temp_dir())
+    /// A server to measure: with its data on a disk, and so much memory for shared buffers, such as `4GB`.
+    pub fn for_measurement(shared_buffers: &str) -> Postgres {
+        let buffers = format!("shared_buffers={shared_buffers}");
+        Postgres::with(&["fsync=on", &buffers, "max_wal_size=4GB"], false, &std::env::temp_dir())
     }
 
     fn with(settings: &[&str], shared: bool, place: &Path) -> Postgres {

@@ -1,7 +1,8 @@
 //! Downloads, beside what `tar` does with the same files.
 
-use crate::generate::Random;
-use crate::report::{Report, Times, milliseconds, shell};
+use crate::measure::shell;
+use crate::metadata::Random;
+use crate::report::{Report, Times, milliseconds};
 use std::fs;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};

@@ -1,63 +1,141 @@
-//! The products that are measured with: made by a seeded generator, the same in every run.
+//! The volume that is measured: execution blocks with their products in the layouts that pipelines use, measurement sets
+//! beside some of them, made on two threads by a seeded generator, the same in every run.
 
-use std::fmt::Write as _;
-use tests::volume::Volume;
+use crate::metadata::{Block, Random, yaml};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
-const SCRIPTS: [&str; 5] =
-    ["vis-receive", "pointing-offset", "spectral-line-imaging", "delay-cal", "continuum-imaging"];
+/// What all randomness begins with. Another one, or another shape of volumes, is another volume.
+pub(crate) const SEED: u64 = 20_261_124;
+/// One product in so many has a measurement set: with one each, a million would need a hundred million files.
+pub(crate) const MEASUREMENT_SETS: u64 = 40;
+/// One metadata file in so many does not read.
+pub(crate) const BROKEN: usize = 1000;
+/// How many execution blocks a thread takes at once.
+const PART: usize = 500;
 
-/// Random numbers, the same in every run (an LCG with Knuth's constants).
-pub(crate) struct Random(pub(crate) u64);
+/// Tables of a measurement set beside the main one.
+const TABLES: [&str; 17] = [
+    "ANTENNA",
+    "DATA_DESCRIPTION",
+    "DOPPLER",
+    "FEED",
+    "FIELD",
+    "FLAG_CMD",
+    "FREQ_OFFSET",
+    "HISTORY",
+    "OBSERVATION",
+    "POINTING",
+    "POLARIZATION",
+    "PROCESSOR",
+    "SOURCE",
+    "SPECTRAL_WINDOW",
+    "STATE",
+    "SYSCAL",
+    "WEATHER",
+];
 
-impl Random {
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
+/// Where the products of an execution block are, seen from its folder.
+fn places(random: &mut Random) -> Vec<String> {
+    match random.below(100) {
+        0..30 => vec![String::new()],
+        30..80 => (0..=random.below(6)).map(|_| "ska-sdp/PB".to_owned()).collect(),
+        80..92 => {
+            let scans = 1 + random.below(5);
+            (0..=random.below(5)).flat_map(|beam| (0..scans).map(move |scan| (beam, scan))).map(place_of_scan).collect()
+        }
+        // A product that holds others.
+        _ => std::iter::once(String::new())
+            .chain((0..=random.below(5)).map(|scan| format!("pst-low/scan-{scan}")))
+            .collect(),
     }
 }
 
-pub(crate) fn metadata(n: usize, block: &str, random: &mut Random) -> String {
-    let script = SCRIPTS[n % SCRIPTS.len()];
-    let observer = random.below(50);
-    let (ra, dec) = (random.below(360_000) as f64 / 1000.0, random.below(90_000) as f64 / -1000.0);
-    let begin = 57_000.0 + random.below(3_000_000) as f64 / 1000.0;
-    let mut files = String::new();
-    for scan in 0..4 {
-        let crc = random.below(1 << 31) << 1;
-        let _ = writeln!(
-            files,
-            "- crc: {crc:08x}\n  description: MS for scan {scan}\n  path: vis.scan-{scan}.ms\n  size: {}\n  status: done",
-            random.below(1 << 30)
-        );
-    }
-    format!(
-        "config:\n  cmdline: null\n  commit: {:010x}{:010x}\n  image: artefact.skao.int/ska-sdp-script-{script}\n  \
-         processing_block: pb-{n}\n  processing_script: {script}\n  version: 1.{}.0\n\
-         context:\n  observer: observer_{observer}\n  intent: Experimental run {n} of {}\n  notes: as planned\n\
-         execution_block: {block}\nfiles:\n{files}interface: http://schema.skao.int/ska-data-product-meta/0.1\n\
-         obscore:\n  access_estsize: {}\n  access_format: application/unknown\n  access_url: null\n  calib_level: {}\n  \
-         dataproduct_type: MS\n  facility_name: SKA-Observatory\n  instrument_name: SKA-LOW\n  o_ucd: null\n  \
-         obs_collection: {script}\n  obs_id: ''\n  pol_states: /XX/XY/YX/YY/\n  pol_xel: 4\n  s_dec: {dec}\n  s_ra: {ra}\n  \
-         t_exptime: {}\n  t_max: {}\n  t_min: {begin}\n  t_resolution: null\n  target_name: field_{}\n",
-        random.below(1 << 31),
-        random.below(1 << 31),
-        random.below(9),
-        random.below(100),
-        random.below(100_000),
-        random.below(3),
-        random.below(3600),
-        begin + 0.1,
-        random.below(500),
-    )
+fn place_of_scan((beam, scan): (u64, u64)) -> String {
+    format!("ska-sdp/pb-beams/beam-{beam}/scan-{scan}")
 }
 
-pub(crate) fn make(volume: &Volume, scale: usize) {
-    let mut random = Random(42);
-    for n in 0..scale {
-        let block = format!("eb-bench-20{:02}{:02}{:02}-{n:07}", 20 + n % 7, 1 + n % 12, 1 + n % 28);
-        let folder = format!("{block}/ska-sdp/pb-{n}");
-        volume.write(&format!("{folder}/ska-data-product.yaml"), metadata(n, &block, &mut random));
-        volume.write(&format!("{folder}/vis.scan-0.ms/table.f0"), "0");
-        volume.write(&format!("{folder}/vis.scan-0.ms/ANTENNA/table.dat"), "0");
+/// An execution block of this number, and the generator that its products come from.
+fn layout(number: usize) -> (Random, Vec<String>) {
+    let mut random = Random(SEED ^ ((number as u64) << 20));
+    let places = places(&mut random);
+    (random, places)
+}
+
+/// Makes as many products as that in a folder.
+pub(crate) fn make(volume: &Path, scale: usize) {
+    // How many products come before each part is cheap to know, and then nobody waits for anybody.
+    let mut parts: Vec<(usize, usize)> = Vec::new();
+    let (mut block, mut product) = (0, 0);
+    while product < scale {
+        if block % PART == 0 {
+            parts.push((block, product));
+        }
+        product += layout(block).1.len();
+        block += 1;
     }
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some((block, product)) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let mut product = *product;
+                    (*block..block + PART).for_each(|block| product += of_block(volume, block, product, scale));
+                }
+            });
+        }
+    });
+}
+
+/// Makes an execution block's products, up to the last that is wanted; answers how many it has.
+fn of_block(volume: &Path, number: usize, first: usize, scale: usize) -> usize {
+    let (mut random, places) = layout(number);
+    let block = Block::new(number, &mut random);
+    for (product, place) in (first..scale).zip(&places) {
+        let place = place.replace("PB", &block.processing_block(product));
+        let folder = volume.join(&block.id).join(place);
+        fs::create_dir_all(&folder).expect("a folder");
+        let mut text = yaml(product, &block, &mut random);
+        if product % BROKEN == 11 {
+            text.push_str("more: [as if its writer\n had: died");
+        }
+        write(&folder.join(tests::volume::METADATA), text.as_bytes());
+        if random.one_in(MEASUREMENT_SETS) {
+            measurement_set(&folder.join("vis.scan-0.ms"), 20 + random.below(181), &mut random);
+        } else if random.one_in(4) {
+            sparse(&folder.join("calibration.hdf5"), random.below(1 << 20));
+        }
+    }
+    places.len()
+}
+
+/// A measurement set of so many files: those of the main table in its folder, four for each other table in theirs.
+fn measurement_set(folder: &Path, files: u64, random: &mut Random) {
+    fs::create_dir(folder).expect("a folder");
+    let mut left = files;
+    let mut file = |path: PathBuf, random: &mut Random| {
+        left = left.saturating_sub(1);
+        sparse(&path, random.below(1 << 16));
+        left > 0
+    };
+    for table in TABLES {
+        let within = folder.join(table);
+        fs::create_dir(&within).expect("a folder");
+        if !["table.dat", "table.f0", "table.info", "table.lock"].iter().all(|name| file(within.join(name), random)) {
+            return;
+        }
+    }
+    (0..).take_while(|n| file(folder.join(format!("table.f{n}")), random)).for_each(drop);
+}
+
+fn write(path: &Path, bytes: &[u8]) {
+    File::create(path).and_then(|mut file| file.write_all(bytes)).expect("a file");
+}
+
+/// A file that has a size and takes no room.
+fn sparse(path: &Path, bytes: u64) {
+    File::create(path).and_then(|file| file.set_len(bytes)).expect("a file");
 }

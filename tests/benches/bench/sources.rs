@@ -1,8 +1,11 @@
 //! The sources beside the volume: how fast a flow's change shows and is caught up with, and what data items of the Data
 //! Lifecycle Manager cost, ten for each product of the volume, a fifth of them with metadata.
 
-use crate::report::{Report, Times, latency, milliseconds, walked};
-use crate::requests::{self, FILTERS};
+use crate::client::{Client, post};
+use crate::ground::Ground;
+use crate::measure::{database_processes, latency, processor_seconds, walked};
+use crate::report::{Report, Times, milliseconds};
+use crate::searches::{SEARCHES, page};
 use serde_json::{Value, json};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +13,6 @@ use tests::etcd::{Etcd, key, state, value};
 use tests::postgres::{Database, Postgres};
 use tests::program::{Daemons, Server};
 use tests::proxy::Proxy;
-use tests::volume::Volume;
 
 /// Flow changes that are timed one by one, and changes during the cut.
 const CHANGES: usize = 200;
@@ -23,10 +25,10 @@ const SETTLE: Duration = Duration::from_secs(20);
 const BLOCK: &str = "pb-bench-20250101-0";
 
 /// Measures both.
-pub(crate) fn measure(volume: &Volume, scale: usize, report: &mut Report) {
-    let postgres = Postgres::for_measurement();
+pub(crate) fn measure(ground: &Ground, scale: usize, report: &mut Report) {
+    let postgres = Postgres::for_measurement("1GB");
     let database = postgres.database();
-    let daemons = Daemons::of(volume.path(), &database.url()).with("DPD_WATCH", "poll");
+    let daemons = Daemons::of(&ground.path(), &database.url()).with("DPD_WATCH", "poll");
     let (indexer, api) = (daemons.indexer(), daemons.api());
     let seconds = walked(&api, &Value::Null);
     println!("indexed in {seconds:.1} s");
@@ -64,7 +66,7 @@ fn flows(daemons: &Daemons, indexer: Server, api: &Server, report: &mut Report) 
             })
             .collect(),
     );
-    let asking = latency(|| assert_eq!(with_status("none"), 0)).median();
+    let asking = latency(|_| assert_eq!(with_status("none"), 0)).median();
     report.row(
         &format!("change of a flow to its row, across processes, {CHANGES} times"),
         &format!("median {}, p99 {}", milliseconds(times.median()), milliseconds(times.percentile(99))),
@@ -112,7 +114,7 @@ fn items(daemons: &Daemons, database: &Database, api: &Server, scale: usize, rep
     change_shows(database, api, report);
     for ((name, without), (_, with)) in without.iter().zip(pages(api)) {
         report.row(
-            &format!("{name}, {products} data items among the products"),
+            &format!("page, {name}, {products} data items among the products"),
             &format!("median {}, p95 {}", milliseconds(with.median()), milliseconds(with.percentile(95))),
             &format!("without them, {}", milliseconds(without.median())),
             &format!("{:.1}×", with.median().as_secs_f64() / without.median().as_secs_f64()),
@@ -120,12 +122,21 @@ fn items(daemons: &Daemons, database: &Database, api: &Server, scale: usize, rep
     }
 }
 
-fn pages(api: &Server) -> Vec<(&'static str, Times)> {
-    let page = |(name, body): &requests::Filter| {
-        let body = body();
-        (*name, latency(|| drop(api.filter(&body))))
-    };
-    FILTERS[..5].iter().map(page).collect()
+/// Pages without a filter, and of filters that few products match and that half of them do.
+fn pages(api: &Server) -> Vec<(String, Times)> {
+    let mut client = Client::of(api);
+    let none = ("no filter".to_owned(), None);
+    let filters = SEARCHES[1..3].iter().chain(&SEARCHES[7..8]).flat_map(|search| {
+        let named = |measure: &str| format!("{}, {measure}", search.name);
+        [(named("few match"), search.few), (named("half match"), search.half)]
+    });
+    std::iter::once(none)
+        .chain(filters)
+        .map(|(name, asked)| {
+            let items = |n| asked.map_or(json!([]), |asked| (asked.body)(n));
+            (name, latency(|n| client.good(&post("/filterdataproducts", &page(&items(n), "and", None), None))))
+        })
+        .collect()
 }
 
 /// Makes items with the types and about the sizes of real ones.
@@ -156,7 +167,8 @@ fn select(database: &Database) -> f64 {
 
 /// What following the table costs while it stays as it is: processor time of the indexer and of the whole server.
 fn steady(database: &Database, indexer: &Server, report: &mut Report) {
-    let used = || seconds_of(&indexer.pid().to_string()) + servers().iter().map(|pid| seconds_of(pid)).sum::<f64>();
+    let used =
+        || processor_seconds(indexer.pid()) + database_processes().into_iter().map(processor_seconds).sum::<f64>();
     database.execute("CHECKPOINT");
     thread::sleep(SETTLE);
     let before = used();
@@ -188,21 +200,4 @@ fn change_shows(database: &Database, api: &Server, report: &mut Report) {
         "a minute",
         &format!("{:.2}×", times.percentile(100).as_secs_f64() / 60.0),
     );
-}
-
-/// The processes of all servers on this machine.
-fn servers() -> Vec<String> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let is_server =
-        |pid: &String| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "postgres");
-    pids.filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit())).filter(is_server).collect()
-}
-
-/// The processor time that a process used, in seconds.
-fn seconds_of(pid: &str) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // After the name, which may hold anything, the 12th and 13th field are ticks of a hundredth of a second (proc(5)).
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }

@@ -1,56 +1,74 @@
-//! The standalone program, beside what a shell does with the same files.
+//! `dpd serve`, which has the index in memory.
 
-use crate::report::{FIND, Report, latency, milliseconds, shell, shell_output, walked};
-use crate::requests;
-use serde_json::Value;
+use crate::arrivals::Arrivals;
+use crate::ground::Ground;
+use crate::measure::{FIND, Pace, quiet, shell, walked};
+use crate::pages::Pages;
+use crate::report::{Report, Target, times};
 use tests::program::{Server, serve};
-use tests::volume::Volume;
 
-/// Measures it. Answers how long its first index took, for others to be compared with.
-pub(crate) fn measure(volume: &Volume, scale: usize, report: &mut Report) -> f64 {
-    let (server, seconds) = first_index(volume, scale, report);
-    unchanged_walk(volume, &server, report);
-    searches(&server, report);
-    requests::arrivals(volume, &server, "in the same process", report);
-    seconds
-}
-
-fn first_index(volume: &Volume, scale: usize, report: &mut Report) -> (Server, f64) {
-    let cat = shell(volume.path(), &format!("{FIND} | xargs cat >/dev/null"));
-    let find = shell(volume.path(), FIND);
-    let server = Server::with(serve(volume.path()), false);
-    let seconds = walked(&server, &Value::Null);
-    let rate = format!("{seconds:.2} s, {:.0} products/s", scale as f64 / seconds);
-    report.row("first index", &rate, &format!("`find`, {find:.2} s"), &format!("{:.1}×", seconds / find));
-    report.row("first index", &rate, &format!("`find \\| xargs cat`, {cat:.2} s"), &format!("{:.1}×", seconds / cat));
+/// Measures it; `in_database` is how long the first index into PostgreSQL took, where that was measured.
+pub(crate) fn measure(ground: &Ground, scale: usize, in_database: Option<f64>, report: &mut Report) {
+    let cat = shell(&ground.path(), &format!("{FIND} | xargs cat >/dev/null"));
+    let mut command = serve(&ground.path());
+    command.env("DPD_RECONCILE_SECONDS", "3600").env("PVCNAME", crate::VOLUME_NAME);
+    let server = Server::with(command, false);
+    let (seconds, pace) = Pace::of(&server);
+    let measured = format!("{seconds:.1} s, {:.0} products/s", scale as f64 / seconds);
+    match in_database {
+        Some(other) => report.figure(
+            "in memory: first index",
+            (&measured, other / seconds),
+            Target::AtLeast(3.0, "times the rate into PostgreSQL"),
+            &format!("into PostgreSQL, {other:.1} s"),
+            &times(seconds / other),
+        ),
+        None => {
+            report.row(
+                "in memory: first index",
+                &measured,
+                &format!("`find \\| xargs cat`, {cat:.2} s"),
+                &times(seconds / cat),
+            );
+        }
+    }
+    if let Some((first, last)) = pace.tenths() {
+        report.row(
+            "in memory: time a product in the last tenth of the first index",
+            &format!("{:.0} µs", last * 1e6),
+            &format!("in the first tenth, {:.0} µs", first * 1e6),
+            &times(last / first),
+        );
+    }
+    quiet(|| vec![server.pid()]);
+    walk(ground, &server, report);
+    let mut pages = Pages::of(&server, "in memory: ", None);
+    pages.some(report);
+    Arrivals::on(ground, &server).idle("in memory: ", report);
     let peak = server.memory("VmHWM");
-    let each = format!("{:.1} KiB a product", peak as f64 / scale as f64 / 1024.0);
-    let files = shell_output(volume.path(), &format!("{FIND} | xargs cat | wc -c")) / (1 << 20);
-    report.row("peak memory", &format!("{} MiB", peak >> 20), &format!("the metadata files, {files} MiB"), &each);
-    (server, seconds)
+    let each = peak as f64 / scale as f64 / 1024.0;
+    report.figure(
+        "in memory: memory of `dpd serve` at its peak",
+        (&format!("{} MiB, {each:.2} KiB a product", peak >> 20), each),
+        Target::AtMost(2.5, "KiB a product"),
+        &format!("now, {} MiB", server.memory("VmRSS") >> 20),
+        &times(peak as f64 / server.memory("VmRSS") as f64),
+    );
 }
 
-fn unchanged_walk(volume: &Volume, server: &Server, report: &mut Report) {
-    let find = shell(volume.path(), FIND);
+fn walk(ground: &Ground, server: &Server, report: &mut Report) {
+    let find = shell(&ground.path(), FIND);
     let mut best = f64::INFINITY;
     for _ in 0..3 {
         let before = server.status()["pv_interface_status"]["index_time_modified"].clone();
         assert_eq!(server.get("/reindexdataproducts").status, 202);
         best = best.min(walked(server, &before));
     }
-    report.row(
-        "walk of the unchanged volume",
-        &format!("{best:.3} s"),
-        &format!("`find`, {find:.3} s"),
-        &format!("{:.1}×", best / find),
+    report.figure(
+        "in memory: walk of the unchanged volume",
+        (&format!("{best:.2} s"), best / find),
+        Target::AtMost(1.5, "times `find`"),
+        &format!("`find`, {find:.2} s"),
+        &times(best / find),
     );
-}
-
-fn searches(server: &Server, report: &mut Report) {
-    let status = requests::pages(server, &requests::FILTERS, report);
-    let times = latency(|| assert!(!server.search(&["crc:00", "processing_script:vis"]).is_empty()));
-    let measured = format!("median {}, p95 {}", milliseconds(times.median()), milliseconds(times.percentile(95)));
-    let ratio = times.median().as_secs_f64() / status.as_secs_f64();
-    let beside = format!("`/status`, {}", milliseconds(status));
-    report.row("search by two pairs", &measured, &beside, &format!("{ratio:.1}×"));
 }

@@ -31,7 +31,7 @@ const INDEXERS: usize = 3;
 fn main() {
     let seconds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(60);
     let duration = Duration::from_secs(seconds);
-    let (volume, permissions, postgres) = (Volume::new(), Permissions::start(), Postgres::for_measurement());
+    let (volume, permissions, postgres) = (Volume::new(), Permissions::start(), Postgres::for_measurement("1GB"));
     let database = postgres.database();
     let daemons = Daemons::of(volume.path(), &database.url())
         .with("SKA_PERMISSIONS_API_HOST", permissions.url())
