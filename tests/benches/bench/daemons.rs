@@ -35,7 +35,6 @@ struct World<'a> {
     scale: usize,
     database: Database,
     daemons: Daemons,
-    permissions: Permissions,
 }
 
 /// Measures them. Answers how long the first index took, for the one in memory to be compared with.
@@ -46,7 +45,7 @@ pub(crate) fn measure(ground: &Ground, scale: usize, report: &mut Report) -> f64
     let daemons = Daemons::of(&ground.path(), &database.url())
         .with("PVCNAME", crate::VOLUME_NAME)
         .with("SKA_PERMISSIONS_API_HOST", permissions.url());
-    let world = World { ground, scale, database, daemons, permissions };
+    let world = World { ground, scale, database, daemons };
     let files = sample(ground);
     // Before the indexer, which takes all watches that there are.
     let opens = Opens::of(&files);
@@ -280,11 +279,6 @@ impl World<'_> {
     /// The indexer again, on a volume on which nothing changed.
     fn restart(&self, indexer: Server, api: &Server, report: &mut Report) {
         // What arrived has gone, and that has to be known first.
-        let products = self.database.value("SELECT count(*) FROM data_product").as_u64().unwrap_or_default();
-        println!(
-            "{products} products before the restart, and the permissions were asked {} times",
-            self.permissions.asked()
-        );
         self.settle(&indexer, api);
         let before = api.status()["pv_interface_status"]["index_time_modified"].clone();
         indexer.stop();
