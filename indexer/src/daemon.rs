@@ -244,7 +244,7 @@ impl Daemon {
             return Ok((VolumePrefix::of(id), Some(id)));
         }
         // An empty folder where a volume of this name was may be a mount that is missing.
-        let empty = self.blocking(|volume| Ok(volume.open()?.list(&Default::default(), || ())?.empty)).await?;
+        let empty = self.blocking(|volume| Ok(volume.open()?.list(&Default::default())?.empty)).await?;
         let known = registered(&self.database, name).await.map_err(|error| error.to_string())?;
         if let Some(known) = known.iter().find(|known| empty && known.products > 0) {
             return Err(format!(

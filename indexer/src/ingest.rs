@@ -2,18 +2,20 @@
 //! store in batches.
 
 use crate::measure::Measure;
-use crate::queue::{Hint, Queue, Subject, Turn};
+use crate::queue::{Haste, Hint, Queue, Subject, Turn};
 use crate::run::{Kind, Settle, Ticket};
 use crate::sdp::Mirror;
+use crate::unchanged::Memory;
 use crate::watch::Watch;
 use shared::access::Access;
 use shared::clock;
 use shared::folder::{Folder, MAX_BYTES};
 use shared::status::Failing;
 use shared::store::{Change, Item as DataItem, Outcome, Store, StoreError};
-use shared::volume::{Identity, ReadError, Root, Stamp, Volume, is_gone};
+use shared::volume::{Identity, Open, Own, ReadError, Root, Stamp, Volume, is_gone};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,6 +29,8 @@ const RETRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// A file that was written longer ago than this is not being written: trying again soon would not help.
 const SETTLED: Duration = Duration::from_secs(60);
+/// How long a worker that has much to do keeps the storage path open. Opening it anew finds out that it is another folder.
+const KEPT_OPEN: Duration = Duration::from_millis(50);
 /// How long the writer waits for a store that cannot at the moment.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// The most values of products in one write. PostgreSQL takes a second for so many.
@@ -75,16 +79,25 @@ pub(crate) struct Worker {
     pub(crate) settle: Settle,
     /// The flows as the configuration database has them.
     pub(crate) flows: Arc<Mirror>,
+    /// What walks remember of folders.
+    pub(crate) memory: Memory,
+    /// The extended attributes that tell of all that is below a folder, and whether the storage path has them.
+    pub(crate) tree_attributes: Vec<String>,
+    pub(crate) has_trees: AtomicBool,
     /// Which folder the storage path was when it was last walked. Under another one nothing is removed.
     pub(crate) accepted: Mutex<Option<Identity>>,
 }
 
+/// The storage path as a worker has it open, and since when.
+type KeptOpen<'a> = Option<(Root<'a>, Instant)>;
+
 impl Worker {
     /// Works until the queue is closed.
     pub(crate) fn run(&self) {
-        while let Some((subject, hint)) = self.queue.pop() {
+        let mut open = None;
+        while let Some((subject, hint)) = self.queue.pop(|| open = None) {
             let work = || match &subject {
-                Subject::Folder(folder) => self.take(folder, hint),
+                Subject::Folder(folder) => self.take(&mut open, folder, hint),
                 Subject::Flow(id) => self.flow(id, hint.attempt),
             };
             // A defect met in one place must not end the work on all others.
@@ -106,7 +119,10 @@ impl Worker {
                 None => Refused::Unnamed { file: self.volume.id_file().to_owned(), expected },
             });
         }
-        let empty = root.list(&Folder::root(), || ())?.empty;
+        let top = Folder::root();
+        let storage_path = root.open_to_list(&top)?;
+        let empty = storage_path.list()?.empty;
+        self.has_trees.store(storage_path.tree(&self.tree_attributes).is_some(), Relaxed);
         let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
         if *accepted != Some(identity) {
             // Also where this process sees it for the first time, and finds products that another one left.
@@ -114,51 +130,126 @@ impl Worker {
                 return Err(Refused::Vanished(known));
             }
             // Its watches are on the folder that was there before.
-            self.watch.forget(&Folder::root());
+            self.watch.set_anew();
         }
         *accepted = Some(identity);
         Ok(())
     }
 
-    fn take(&self, folder: &Folder, mut hint: Hint) {
+    fn take<'a>(&'a self, open: &mut KeptOpen<'a>, folder: &Folder, mut hint: Hint) {
         hint.tickets.retain(|ticket| !ticket.run().is_cancelled());
         if hint.tickets.is_empty() && !hint.read {
             return;
         }
-        let root = match self.volume.open() {
+        let root = match self.root(open) {
             Ok(root) => root,
             Err(error) => {
                 debug!(%folder, "the volume cannot be opened: {error}");
-                hint.tickets.iter().for_each(|ticket| ticket.run().reconciliation().unreadable(Folder::root()));
+                self.pass_over(&Folder::root(), &hint);
                 return self.queue.lost_hints();
             }
         };
         if hint.list {
-            self.list(&root, folder, &mut hint);
+            self.list(root, folder, &mut hint);
         }
         if hint.read {
-            self.read(&root, folder, hint);
+            self.read(root, folder, hint);
         }
     }
 
-    /// Lists a folder: folders in it are hinted at, and a metadata file that some walk does not know is to be read.
+    fn root<'a, 'b>(&'a self, open: &'b mut KeptOpen<'a>) -> io::Result<&'b Root<'a>> {
+        if open.as_ref().is_none_or(|(_, since)| since.elapsed() > KEPT_OPEN) {
+            *open = None;
+        }
+        match open {
+            Some((root, _)) => Ok(root),
+            None => Ok(&open.insert((self.volume.open()?, Instant::now())).0),
+        }
+    }
+
+    /// What is in a folder could not be seen: it stays, and is looked for again.
+    fn pass_over(&self, folder: &Folder, hint: &Hint) {
+        self.memory.is_restless(folder);
+        hint.tickets.iter().for_each(|ticket| ticket.run().reconciliation().pass_over(folder));
+    }
+
+    /// Looks at a folder: folders in it are hinted at, and a metadata file that some walk does not know is to be read.
     fn list(&self, root: &Root<'_>, folder: &Folder, hint: &mut Hint) {
-        let listing = match root.list(folder, || self.watch.add(folder)) {
-            Ok(listing) => listing,
-            Err(error) if is_gone(&error) && !folder.is_root() => return self.watch.forget(folder),
+        hint.tickets.iter().for_each(|ticket| _ = ticket.run().folders.fetch_add(1, Relaxed));
+        match self.look_into(root, folder, hint) {
+            Ok(()) => {}
+            Err(error) if is_gone(&error) && !folder.is_root() => self.watch.forget(folder),
             Err(error) => {
                 self.watch.refuse(folder);
                 warn!(%folder, "cannot be listed; what is known in it stays: {error}");
-                hint.tickets.iter().for_each(|ticket| ticket.run().reconciliation().unreadable(folder.clone()));
-                return;
+                self.pass_over(folder, hint);
             }
-        };
+        }
+    }
+
+    fn look_into(&self, root: &Root<'_>, folder: &Folder, hint: &mut Hint) -> io::Result<()> {
+        let changes_only = self.memory.leaves_out()
+            && !hint.tickets.is_empty()
+            && hint.tickets.iter().all(|ticket| ticket.run().kind == Kind::Everything);
+        let has_trees = self.has_trees.load(Relaxed);
+        if changes_only && !has_trees && self.passes_unlisted(root, folder, &root.look(folder)?, hint) {
+            return Ok(());
+        }
+        let open = root.open_to_list(folder)?;
+        if has_trees && self.leaves_out(&open, folder, changes_only, hint) {
+            return Ok(());
+        }
+        // Before all else: whatever changes from now on shows in what it is like next time.
+        let own = open.own()?;
+        if changes_only && has_trees && self.passes_unlisted(root, folder, &own, hint) {
+            return Ok(());
+        }
+        self.watch.add(folder, open.dir(), &own);
+        let mut listing = open.list()?;
         if listing.unreadable_names > 0 {
             warn!(%folder, "{} names that are not UTF-8 are passed over", listing.unreadable_names);
         }
+        let names = listing.folders.len();
+        listing.folders.retain(|name| folder.as_str().len() + name.len() < MAX_BYTES);
+        if names > listing.folders.len() {
+            let too_long = names - listing.folders.len();
+            warn!(%folder, "{too_long} folders whose paths are longer than {MAX_BYTES} bytes are passed over");
+        }
+        self.memory.listed(folder, &own, &listing);
+        self.found(folder, listing.metadata, listing.folders.join("/"), hint);
+        Ok(())
+    }
+
+    /// Leaves a folder out with all below it where the file system tells that nothing in it changed.
+    fn leaves_out(&self, open: &Open<'_>, folder: &Folder, changes_only: bool, hint: &Hint) -> bool {
+        let Some(run) = hint.tickets.iter().map(Ticket::run).find(|run| run.number.is_some()) else { return false };
+        let unchanged = run.number.zip(open.tree(&self.tree_attributes));
+        let unchanged = unchanged.is_some_and(|(number, tree)| self.memory.sees_tree(number, folder, &tree));
+        if unchanged && changes_only {
+            run.left_out.fetch_add(1, Relaxed);
+            run.reconciliation().pass_over(folder);
+        }
+        unchanged && changes_only
+    }
+
+    /// Takes what is in a folder from memory where it did not change. Not where it could be watched and is not: that is
+    /// done before it is listed.
+    fn passes_unlisted(&self, root: &Root<'_>, folder: &Folder, own: &Own, hint: &mut Hint) -> bool {
+        if !self.watch.covers(folder) && self.watch.could_cover(folder, own) {
+            return false;
+        }
+        let Some(unchanged) = self.memory.unchanged(folder, own) else { return false };
+        hint.tickets.iter().for_each(|ticket| _ = ticket.run().unlisted.fetch_add(1, Relaxed));
+        self.watch.passes(folder);
+        let metadata = if unchanged.metadata { root.listed_stamp(folder) } else { None };
+        self.found(folder, metadata, unchanged.folders, hint);
+        true
+    }
+
+    /// Deals with what is in a folder: the version of its metadata file, and the names of folders joined by `/`.
+    fn found(&self, folder: &Folder, metadata: Option<Stamp>, folders: String, hint: &mut Hint) {
         for run in hint.tickets.iter().map(Ticket::run) {
-            run.folders.fetch_add(1, Relaxed);
-            if let Some(stamp) = listing.metadata {
+            if let Some(stamp) = metadata {
                 run.found.fetch_add(1, Relaxed);
                 if run.reconciliation().see(folder, stamp) {
                     hint.read = true;
@@ -167,22 +258,16 @@ impl Worker {
                 }
             }
         }
-        let (names, too_long): (Vec<&String>, Vec<&String>) =
-            listing.folders.iter().partition(|name| folder.as_str().len() + name.len() < MAX_BYTES);
-        if !too_long.is_empty() {
-            warn!(%folder, "{} folders whose paths are longer than {MAX_BYTES} bytes are passed over", too_long.len());
-        }
         let urgent = hint.tickets.iter().any(|ticket| ticket.run().kind == Kind::Subtree);
-        let turn = if urgent { Turn::Due(Instant::now()) } else { Turn::Walk };
-        let hints = names.into_iter().map(|name| (folder.join(name), Hint::list(hint.tickets.clone())));
-        self.queue.extend(hints, turn);
+        let haste = if urgent { Haste::Some } else { Haste::None };
+        self.queue.walk_in(folder, folders, hint.tickets.clone(), haste);
     }
 
     /// Reads a folder's metadata file and hands on what it is.
     fn read(&self, root: &Root<'_>, folder: &Folder, hint: Hint) {
         let (error, stamp) = match root.read(folder) {
             Ok(found) => return self.send(Change::Found(found), hint.tickets),
-            Err(ReadError::Missing) => return self.missing(root, folder, hint.tickets),
+            Err(ReadError::Missing) => return self.missing(folder, hint.tickets),
             Err(ReadError::Bad { error, stamp, guarded }) => (Failing::error(&error, guarded), Some(stamp)),
             Err(error) => (error.to_string(), None),
         };
@@ -199,9 +284,10 @@ impl Worker {
     }
 
     /// A folder without a metadata file is gone from the index, unless the storage path is not what it was.
-    fn missing(&self, root: &Root<'_>, folder: &Folder, tickets: Vec<Ticket>) {
+    fn missing(&self, folder: &Folder, tickets: Vec<Ticket>) {
         let accepted = *self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
-        if accepted.is_some() && root.identity().ok() != accepted {
+        let identity = || self.volume.open().and_then(|root| root.identity()).ok();
+        if accepted.is_some() && identity() != accepted {
             warn!(%folder, "the storage path is another folder than before: nothing is removed until it is walked");
             return self.queue.lost_hints();
         }

@@ -7,6 +7,7 @@
 
 pub mod daemon;
 mod dlm;
+mod hashed;
 mod ingest;
 mod lease;
 mod measure;
@@ -14,30 +15,35 @@ mod queue;
 mod reconcile;
 mod run;
 mod sdp;
+mod unchanged;
 mod watch;
 
 use ingest::{Refused, Worker};
 use measure::Measure;
-use queue::{Hint, Queue, Turn};
-use reconcile::Reconciliation;
-use run::{Kind, Run, Settle, Ticket};
+use queue::{Haste, Hint, Queue, Turn};
+use reconcile::Known;
+use run::{Run, Settle, Ticket};
 use shared::clock;
 use shared::config::IndexingSettings;
 use shared::folder::Folder;
 use shared::status::{Indexing, LastRun, Progress, Step};
-use shared::store::{Known, Store, StoreError};
+use shared::store::{self, Store, StoreError};
 use shared::volume::Volume;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
 use tracing::{debug, info, warn};
+use unchanged::{Memory, Walk};
 use uuid::Uuid;
 use watch::Watch;
 
-/// How many changes may be on their way to the store.
-const IN_FLIGHT: usize = 4096;
+/// How many changes may be on their way to the store. Each holds a product, and the last of them waits for all before it.
+const IN_FLIGHT: usize = 1024;
+/// How many products may wait to be measured where the store knows the others.
+const TO_MEASURE: usize = 10_000;
 /// How often a walk's progress is published.
 const PROGRESS: Duration = Duration::from_millis(250);
 /// How long the storage path may take to be opened before that is told.
@@ -76,7 +82,8 @@ pub async fn run(volume: Arc<Volume>, store: Arc<dyn Store>, settings: IndexingS
     let (settle, settled) = mpsc::unbounded_channel();
     let (changes, to_write) = mpsc::channel(IN_FLIGHT);
     let queue = Arc::new(Queue::default());
-    let (measure, measurer) = measure::measure(&volume, &changes);
+    let to_measure = if store.kind() == store::Kind::Memory { 0 } else { TO_MEASURE };
+    let (measure, measurer) = measure::measure(&volume, &changes, to_measure);
     let watch = Arc::new(Watch::start(&volume, settings.watch, &queue, &measure, &settle));
     let flows = Arc::new(sdp::Mirror::new(volume.origin().clone()));
     let worker = Arc::new(Worker {
@@ -86,6 +93,9 @@ pub async fn run(volume: Arc<Volume>, store: Arc<dyn Store>, settings: IndexingS
         changes,
         settle: settle.clone(),
         flows: flows.clone(),
+        memory: Memory::new(settings.doubt),
+        tree_attributes: settings.tree_attributes.clone(),
+        has_trees: false.into(),
         accepted: std::sync::Mutex::default(),
     });
     let workers: io::Result<Vec<_>> = (0..settings.workers)
@@ -111,8 +121,9 @@ pub async fn run(volume: Arc<Volume>, store: Arc<dyn Store>, settings: IndexingS
         settle,
     };
     tokio::join!(
-        ingest::write(store.clone(), to_write, indexer.settings.batch, measure),
-        settle_runs(store, settled, queue, indexer.settle.clone()),
+        ingest::write(store.clone(), to_write, indexer.settings.batch, measure.clone()),
+        measure_more(store.as_ref(), &measure),
+        settle_runs(store.clone(), settled, queue, indexer.settle.clone()),
         indexer.walk_for_ever(),
         sdp.follow(),
     );
@@ -124,6 +135,27 @@ struct Closing(Arc<Queue>);
 impl Drop for Closing {
     fn drop(&mut self) {
         self.0.close();
+    }
+}
+
+/// Orders the measurements that were not ordered at once, whenever there is room.
+async fn measure_more(store: &dyn Store, measure: &Measure) {
+    loop {
+        measure.room().await;
+        match store.first_unmeasured(TO_MEASURE).await {
+            Ok(folders) => {
+                let may_be_more = folders.len() == TO_MEASURE;
+                folders.into_iter().for_each(|folder| measure.product(folder));
+                if may_be_more {
+                    measure.more();
+                }
+            }
+            Err(error) => {
+                debug!("what is to be measured is asked for again: {error}");
+                measure.more();
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -139,16 +171,19 @@ async fn settle_runs(
             run.finish();
             continue;
         }
-        let known = if run.reconciliation().needs_known() {
-            store.known(&run.scope).await.unwrap_or_else(|error| {
+        let mut gone = Vec::new();
+        if run.reconciliation().misses_some() {
+            let mut tell = |folder, _| {
+                if run.reconciliation().misses(&folder) {
+                    gone.push(folder);
+                }
+            };
+            if let Err(error) = store.each_known(&run.scope, &mut tell).await {
                 warn!(folder = %run.scope, "what went from here is found by the next walk: {error}");
                 queue.lost_hints();
-                Known::new()
-            })
-        } else {
-            Known::new()
-        };
-        let gone = run.reconciliation().gone(known);
+                gone.clear();
+            }
+        }
         let ticket = Ticket::of(run, &settle);
         let hints = gone.into_iter().map(|folder| {
             let hint = Hint { tickets: vec![ticket.clone()], ..Hint::read() };
@@ -174,8 +209,15 @@ impl Indexer {
     async fn walk_for_ever(&self) {
         let mut indexing = Indexing::default();
         let mut reason = Reason::Start;
+        // When one that left nothing out ended.
+        let mut whole: Option<Instant> = None;
         loop {
-            let walked = self.walk(reason, &mut indexing).await;
+            let recent = whole.is_some_and(|whole| whole.elapsed() < self.settings.full_walk);
+            let walk = if reason == Reason::Interval && recent { Walk::Changes } else { Walk::Whole };
+            let walked = self.walk(reason, walk, &mut indexing).await;
+            if walk == Walk::Whole && matches!(walked, Ok(true)) {
+                whole = Some(Instant::now());
+            }
             let again = walked.is_err();
             if let Err(failure) = walked {
                 self.fail(failure, &mut indexing);
@@ -210,8 +252,8 @@ impl Indexer {
         }
     }
 
-    /// Walks everything once.
-    async fn walk(&self, reason: Reason, indexing: &mut Indexing) -> Result<(), Failure> {
+    /// Walks everything once, or what changed of it. True when it came to its end in time.
+    async fn walk(&self, reason: Reason, walk: Walk, indexing: &mut Indexing) -> Result<bool, Failure> {
         let begun = Instant::now();
         if reason.is_awaited() {
             indexing.in_progress = true;
@@ -219,27 +261,36 @@ impl Indexer {
             // Once this is written, the wish for a reindex is granted.
             self.publish(indexing).await?;
         }
-        let known = self.store.known(&Folder::root()).await?;
+        let mut known = Known::default();
+        self.store.each_known(&Folder::root(), &mut |folder, stamp| known.push(&folder, stamp)).await?;
+        let known = off_the_loop(|| known.sorted()).await;
         self.accept(known.len(), indexing).await?;
         indexing.volume_error = None;
         if reason.is_awaited() {
             // Those that an earlier process did not come to.
-            self.store.unmeasured().await?.into_iter().for_each(|folder| self.measure.product(folder));
+            self.measure.more();
         }
         self.watch.begin_walk();
-        let ticket = Run::begin(Kind::Everything, Folder::root(), Reconciliation::against(known), &self.settle);
+        let number = self.worker.memory.begin(walk, known.restless());
+        let ticket = Run::of_everything(known, number, &self.settle);
         let run = ticket.run().clone();
-        self.queue.push(Folder::root(), Hint::list(vec![ticket]), Turn::Walk);
+        self.queue.push(Folder::root(), Hint::list(vec![ticket]), Turn::Walk(Haste::None));
         let timed_out = self.follow(&run, reason, begun, indexing).await;
+        let worker = self.worker.clone();
+        off_the_loop(move || worker.memory.end(!timed_out)).await;
+        self.watch.end_walk(walk == Walk::Whole && !timed_out);
         let counts = progress(&run, if timed_out { Step::TimedOut } else { Step::Completed });
         info!(
             seconds = begun.elapsed().as_secs_f64(),
             folders = run.folders.load(Relaxed),
+            unlisted = run.unlisted.load(Relaxed),
+            left_out = run.left_out.load(Relaxed),
             found = counts.total_files,
             added = counts.files_added,
             updated = counts.files_updated,
             failed = run.failed.load(Relaxed),
             ?reason,
+            ?walk,
             timed_out,
             "walked everything"
         );
@@ -255,7 +306,7 @@ impl Indexer {
             indexing.last_duration = Some(begun.elapsed());
             indexing.ended = Some(clock::now());
         }
-        Ok(())
+        Ok(!timed_out)
     }
 
     /// Follows a run to its end, or to the end of its time; true in the latter case. A reader that hangs in the file
@@ -316,6 +367,16 @@ impl Indexer {
             debug!("how indexing stands is not published: {error}");
             tokio::time::sleep(PAUSE).await;
         }
+    }
+}
+
+/// Does what takes a while without waiting, where it holds up nobody.
+async fn off_the_loop<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await.map_err(JoinError::try_into_panic) {
+        Ok(done) => done,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        // Everything is about to end.
+        Err(Err(_)) => std::future::pending().await,
     }
 }
 

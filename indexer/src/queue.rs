@@ -4,6 +4,9 @@
 //! also written last. Hints of events come before those of walks. Putting one in never blocks. When more wait than
 //! [`CAPACITY`], an event's hint of a folder is dropped and the queue says so: a walk of everything takes its place.
 //! Those of flows are kept: there are no more of them than flows.
+//!
+//! What a walk finds in one folder waits as one thing, its names in one text, and becomes hints one by one: a storage path
+//! may hold a million folders.
 
 use crate::run::Ticket;
 use shared::flow::FlowId;
@@ -68,6 +71,11 @@ impl Hint {
         Hint { list: true, tickets, ..Hint::default() }
     }
 
+    /// Whether only walks ask for it that were given up.
+    pub(crate) fn is_given_up(&self) -> bool {
+        !self.read && !self.tickets.is_empty() && self.tickets.iter().all(|ticket| ticket.run().is_cancelled())
+    }
+
     fn merge(&mut self, other: Hint) {
         self.list |= other.list;
         self.read |= other.read;
@@ -87,7 +95,16 @@ pub(crate) enum Turn {
     /// From this moment on, before all walks.
     Due(Instant),
     /// When nothing is due; the last first, so that a walk goes deep and few folders wait.
-    Walk,
+    Walk(Haste),
+}
+
+/// Which walk comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Haste {
+    /// One of the whole volume.
+    None,
+    /// One of a folder that an event named.
+    Some,
 }
 
 type Place = (Instant, u64);
@@ -100,13 +117,25 @@ struct Waiting {
     place: Option<Place>,
 }
 
+/// What waits for its turn in a walk.
+#[derive(Debug)]
+enum ToWalk {
+    /// A subject that `waiting` has the hint of.
+    One(Subject),
+    /// Folders in a folder, of the given names joined by `/`, all to be listed.
+    In { parent: Folder, names: String, tickets: Vec<Ticket> },
+}
+
 #[derive(Debug, Default)]
 struct State {
     waiting: HashMap<Subject, Waiting>,
     due: BTreeMap<Place, Subject>,
-    walk: Vec<Subject>,
+    /// By haste.
+    walks: [Vec<ToWalk>; 2],
     busy: HashSet<Subject>,
     count: u64,
+    /// How many workers wait for something to do.
+    idle: usize,
     closed: bool,
 }
 
@@ -142,7 +171,16 @@ impl Queue {
         let mut state = self.lock();
         hints.for_each(|(subject, hint)| state.push(subject.into(), hint, turn));
         drop(state);
-        self.ready.notify_all();
+        self.ready.notify_one();
+    }
+
+    /// Puts the folders in a folder in, to be listed for walks: for a worker alone, that takes a hint next. `names` are theirs, joined by `/`.
+    pub(crate) fn walk_in(&self, parent: &Folder, names: String, tickets: Vec<Ticket>, haste: Haste) {
+        if names.is_empty() {
+            return;
+        }
+        // The worker that puts them in comes back for the first of them, or for something else, and wakes another then.
+        self.lock().walks[haste as usize].push(ToWalk::In { parent: parent.clone(), names, tickets });
     }
 
     /// Says that hints were lost.
@@ -155,8 +193,9 @@ impl Queue {
         self.overflow.notified().await;
     }
 
-    /// Waits for a hint, and keeps its subject from other workers until [`done`](Queue::done). `None` once closed.
-    pub(crate) fn pop(&self) -> Option<(Subject, Hint)> {
+    /// Waits for a hint, and keeps its subject from other workers until [`done`](Queue::done). `None` once closed. Calls
+    /// `pause` before it waits.
+    pub(crate) fn pop(&self, mut pause: impl FnMut()) -> Option<(Subject, Hint)> {
         let mut state = self.lock();
         loop {
             if state.closed {
@@ -165,8 +204,14 @@ impl Queue {
             let now = Instant::now();
             if let Some((subject, hint)) = state.take(now) {
                 state.busy.insert(subject.clone());
+                // Who leaves something to do wakes the next one: nobody need know how many it takes.
+                if state.idle > 0 && state.has_more(now) {
+                    self.ready.notify_one();
+                }
                 return Some((subject, hint));
             }
+            pause();
+            state.idle += 1;
             state = match state.due.first_key_value() {
                 None => self.ready.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(((due, _), _)) => {
@@ -174,6 +219,7 @@ impl Queue {
                     self.ready.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
+            state.idle -= 1;
         }
     }
 
@@ -211,7 +257,7 @@ impl State {
         let mut place = None;
         if !self.busy.contains(&subject) {
             match turn {
-                Turn::Walk => self.walk.push(subject.clone()),
+                Turn::Walk(haste) => self.walks[haste as usize].push(ToWalk::One(subject.clone())),
                 Turn::Due(at) => {
                     self.count += 1;
                     self.due.insert((at, self.count), subject.clone());
@@ -222,21 +268,47 @@ impl State {
         self.waiting.insert(subject, Waiting { hint, turn, place });
     }
 
+    /// Whether something is to be done now.
+    fn has_more(&self, now: Instant) -> bool {
+        self.walks.iter().any(|walk| !walk.is_empty())
+            || self.due.first_key_value().is_some_and(|((due, _), _)| *due <= now)
+    }
+
     fn take(&mut self, now: Instant) -> Option<(Subject, Hint)> {
         if self.due.first_key_value().is_some_and(|((due, _), _)| *due <= now) {
             let (_, subject) = self.due.pop_first()?;
             return self.waiting.remove(&subject).map(|waiting| (subject, waiting.hint));
         }
-        while let Some(subject) = self.walk.pop() {
-            // Left over where the hint moved to another place.
-            if self.waiting.get(&subject).is_none_or(|waiting| waiting.turn != Turn::Walk)
-                || self.busy.contains(&subject)
-            {
-                continue;
+        self.take_to_walk(Haste::Some).or_else(|| self.take_to_walk(Haste::None))
+    }
+
+    fn take_to_walk(&mut self, haste: Haste) -> Option<(Subject, Hint)> {
+        loop {
+            match self.walks[haste as usize].pop()? {
+                // Left over where the hint moved to another place.
+                ToWalk::One(subject)
+                    if self.busy.contains(&subject)
+                        || self.waiting.get(&subject).is_none_or(|waiting| waiting.turn != Turn::Walk(haste)) => {}
+                ToWalk::One(subject) => return self.waiting.remove(&subject).map(|waiting| (subject, waiting.hint)),
+                ToWalk::In { parent, mut names, tickets } => {
+                    let begin = names.rfind('/').map_or(0, |slash| slash + 1);
+                    let subject = Subject::Folder(parent.join(&names[begin..]));
+                    let hint = Hint::list(tickets.clone());
+                    if hint.is_given_up() {
+                        continue;
+                    }
+                    names.truncate(begin.saturating_sub(1));
+                    if !names.is_empty() {
+                        self.walks[haste as usize].push(ToWalk::In { parent, names, tickets });
+                    }
+                    if !self.busy.contains(&subject) && !self.waiting.contains_key(&subject) {
+                        return Some((subject, hint));
+                    }
+                    // It is waited for, or becomes one with what waits.
+                    self.push(subject, hint, Turn::Walk(haste));
+                }
             }
-            return self.waiting.remove(&subject).map(|waiting| (subject, waiting.hint));
         }
-        None
     }
 }
 
@@ -244,8 +316,8 @@ impl Turn {
     fn sooner(self, other: Turn) -> Turn {
         match (self, other) {
             (Turn::Due(a), Turn::Due(b)) => Turn::Due(a.min(b)),
-            (Turn::Due(at), Turn::Walk) | (Turn::Walk, Turn::Due(at)) => Turn::Due(at),
-            (Turn::Walk, Turn::Walk) => Turn::Walk,
+            (Turn::Due(at), Turn::Walk(_)) | (Turn::Walk(_), Turn::Due(at)) => Turn::Due(at),
+            (Turn::Walk(a), Turn::Walk(b)) => Turn::Walk(a.max(b)),
         }
     }
 }
@@ -264,14 +336,14 @@ mod tests {
     }
 
     fn names(queue: &Queue, n: usize) -> Vec<String> {
-        (0..n).map(|_| queue.pop().expect("a hint").0.to_string()).collect()
+        (0..n).map(|_| queue.pop(|| ()).expect("a hint").0.to_string()).collect()
     }
 
     #[test]
     fn events_come_first_and_walks_go_deep() {
         let queue = Queue::default();
-        queue.push(folder("a"), Hint::list(vec![]), Turn::Walk);
-        queue.push(folder("b"), Hint::list(vec![]), Turn::Walk);
+        queue.push(folder("a"), Hint::list(vec![]), Turn::Walk(Haste::None));
+        queue.push(folder("b"), Hint::list(vec![]), Turn::Walk(Haste::None));
         queue.push(folder("c"), Hint::read(), now());
         assert_eq!(names(&queue, 3), ["c", "b", "a"]);
     }
@@ -279,19 +351,39 @@ mod tests {
     #[test]
     fn hints_of_a_folder_become_one() {
         let queue = Queue::default();
-        queue.push(folder("a"), Hint::list(vec![]), Turn::Walk);
+        queue.push(folder("a"), Hint::list(vec![]), Turn::Walk(Haste::None));
         queue.push(
             folder("a"),
             Hint { attempt: 3, ..Hint::read() },
             Turn::Due(Instant::now() + Duration::from_secs(3600)),
         );
         queue.push(folder("a"), Hint::read(), now());
-        let (_, hint) = queue.pop().expect("a hint");
+        let (_, hint) = queue.pop(|| ()).expect("a hint");
         assert!(hint.list && hint.read);
         assert_eq!(hint.attempt, 0);
         queue.done(&folder("a").into());
-        queue.push(folder("z"), Hint::read(), Turn::Walk);
+        queue.push(folder("z"), Hint::read(), Turn::Walk(Haste::None));
         assert_eq!(names(&queue, 1), ["z"]);
+    }
+
+    #[test]
+    fn folders_in_a_folder_are_hints_one_by_one() {
+        let queue = Queue::default();
+        queue.walk_in(&Folder::root(), "last".to_owned(), vec![], Haste::None);
+        queue.walk_in(&folder("a"), "x/y/z".to_owned(), vec![], Haste::None);
+        queue.walk_in(&Folder::root(), "b".to_owned(), vec![], Haste::Some);
+        queue.push(folder("c"), Hint::read(), now());
+        assert_eq!(names(&queue, 3), ["c", "b", "a/z"]);
+        // One that waits for another reason, and one that is worked on.
+        queue.push(folder("a/y"), Hint::read(), Turn::Due(Instant::now() + Duration::from_secs(3600)));
+        queue.push(folder("a/x"), Hint::read(), now());
+        assert_eq!(names(&queue, 2), ["a/x", "last"]);
+        queue.push(folder("a/y"), Hint::read(), now());
+        let (subject, hint) = queue.pop(|| ()).expect("a hint");
+        assert_eq!((subject.to_string().as_str(), hint.list && hint.read), ("a/y", true));
+        queue.done(&folder("a/x").into());
+        let (subject, hint) = queue.pop(|| ()).expect("a hint");
+        assert_eq!((subject.to_string().as_str(), hint.list), ("a/x", true));
     }
 
     #[test]
@@ -311,7 +403,7 @@ mod tests {
         let queue = std::sync::Arc::new(Queue::default());
         let worker = std::thread::spawn({
             let queue = queue.clone();
-            move || queue.pop().is_none()
+            move || queue.pop(|| ()).is_none()
         });
         queue.close();
         assert!(worker.join().expect("a worker"));

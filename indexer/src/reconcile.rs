@@ -1,60 +1,140 @@
 //! What a walk found against what is known, as values: nothing here reads a disk or a store.
+//!
+//! A million files are known of, so they are held as hashes: 24 bytes a file, whatever it is called. Two files that have
+//! the same 128 bits do not occur. Names are asked for again where some did not turn up, which is seldom.
 
+use crate::hashed::{Key, hashed, key_of};
 use shared::folder::Folder;
-use shared::store::Known;
 use shared::volume::Stamp;
 use std::collections::HashSet;
+
+/// More folders than these are not remembered one by one as to be looked into in any case.
+const MANY: usize = 10_000;
+
+/// The metadata files known of, good and failing, in the order of their keys.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    files: Vec<File>,
+    /// The folders of those that are to be read in any case.
+    restless: Vec<Folder>,
+    /// There are more of them.
+    all_restless: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct File {
+    key: Key,
+    /// The hash of its version; `ANY` where it is to be read in any case.
+    version: u64,
+}
+
+const ANY: u64 = 0;
+
+fn version_of(stamp: Stamp) -> u64 {
+    let Stamp { size, inode, modified, changed } = stamp;
+    hashed(&(size, inode, modified, changed)).max(1)
+}
+
+impl Known {
+    /// Adds a file. Of several of one folder the last counts.
+    pub(crate) fn push(&mut self, folder: &Folder, stamp: Option<Stamp>) {
+        self.files.push(File { key: key_of(folder), version: stamp.map_or(ANY, version_of) });
+        if stamp.is_none() && self.restless.len() < MANY {
+            self.restless.push(folder.clone());
+        } else if stamp.is_none() {
+            self.all_restless = true;
+        }
+    }
+
+    /// Ends adding, which must be done before anything is compared with this.
+    pub(crate) fn sorted(mut self) -> Known {
+        // Those added last come first, and stay.
+        self.files.reverse();
+        self.files.sort_by_key(|file| file.key);
+        self.files.dedup_by_key(|file| file.key);
+        self.files.shrink_to_fit();
+        self
+    }
+
+    /// How many files there are.
+    pub(crate) fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// The folders whose files are to be read in any case; `None` where they are too many to be told one by one.
+    pub(crate) fn restless(&self) -> Option<&[Folder]> {
+        (!self.all_restless).then_some(&self.restless)
+    }
+}
 
 /// The comparison of a walk with what is known.
 #[derive(Debug)]
 pub(crate) struct Reconciliation {
-    /// What was known and was not seen yet; `None` where the walk began without knowing.
-    unseen: Option<Known>,
-    /// What was seen, where the walk began without knowing.
-    seen: HashSet<Folder>,
-    unreadable: Vec<Folder>,
+    compared: Compared,
+    /// Folders of which, and of all that is below them, nothing is known now, or nothing new. There may be many.
+    passed_over: HashSet<Key>,
+}
+
+#[derive(Debug)]
+enum Compared {
+    /// With what was known when the walk began; and which of it was seen.
+    With { known: Known, seen: Vec<bool>, unseen: usize },
+    /// With what is known when the walk has ended: what was seen.
+    Later(HashSet<Key>),
 }
 
 impl Reconciliation {
     /// For a walk that reads only what is not known.
     pub(crate) fn against(known: Known) -> Reconciliation {
-        Reconciliation { unseen: Some(known), seen: HashSet::new(), unreadable: Vec::new() }
+        let (seen, unseen) = (vec![false; known.len()], known.len());
+        Reconciliation { compared: Compared::With { known, seen, unseen }, passed_over: HashSet::new() }
     }
 
     /// For a walk that reads everything, such as one of a folder that just appeared.
     pub(crate) fn of_everything() -> Reconciliation {
-        Reconciliation { unseen: None, seen: HashSet::new(), unreadable: Vec::new() }
+        Reconciliation { compared: Compared::Later(HashSet::new()), passed_over: HashSet::new() }
     }
 
     /// A metadata file was seen in this version. True when it must be read.
     pub(crate) fn see(&mut self, folder: &Folder, stamp: Stamp) -> bool {
-        match &mut self.unseen {
-            Some(unseen) => unseen.remove(folder).flatten() != Some(stamp),
-            None => {
-                self.seen.insert(folder.clone());
+        let key = key_of(folder);
+        match &mut self.compared {
+            Compared::With { known, seen, unseen } => {
+                let Ok(at) = known.files.binary_search_by_key(&key, |file| file.key) else { return true };
+                if !std::mem::replace(&mut seen[at], true) {
+                    *unseen -= 1;
+                }
+                known.files[at].version != version_of(stamp)
+            }
+            Compared::Later(seen) => {
+                seen.insert(key);
                 true
             }
         }
     }
 
-    /// A folder could not be listed: nothing is known of what is in it now.
-    pub(crate) fn unreadable(&mut self, folder: Folder) {
-        self.unreadable.push(folder);
+    /// A folder could not be listed, or was left out as nothing in it changed: what is known in it stays.
+    pub(crate) fn pass_over(&mut self, folder: &Folder) {
+        self.passed_over.insert(key_of(folder));
     }
 
-    /// Whether a walk that began without knowing needs [`gone`](Self::gone) to be told what is known.
-    pub(crate) fn needs_known(&self) -> bool {
-        self.unseen.is_none()
+    /// Whether something may be gone, so that it is worth asking what is known.
+    pub(crate) fn misses_some(&self) -> bool {
+        let nothing_was_seen = self.passed_over.contains(&key_of(&Folder::root()));
+        !nothing_was_seen && !matches!(self.compared, Compared::With { unseen: 0, .. })
     }
 
-    /// What was known and did not turn up where it could have. `known` is what a walk that
-    /// [needs it](Self::needs_known) is compared with.
-    pub(crate) fn gone(&mut self, known: Known) -> Vec<Folder> {
-        let unseen = self.unseen.take().unwrap_or(known);
-        let missed = |folder: &Folder| {
-            !self.seen.contains(folder) && !self.unreadable.iter().any(|unreadable| unreadable.contains(folder))
+    /// Whether a folder in which a metadata file is known did not turn up where it could have.
+    pub(crate) fn misses(&self, folder: &Folder) -> bool {
+        let key = key_of(folder);
+        let unseen = match &self.compared {
+            // What became known since the walk began is not missed.
+            Compared::With { known, seen, .. } => {
+                known.files.binary_search_by_key(&key, |file| file.key).is_ok_and(|at| !seen[at])
+            }
+            Compared::Later(seen) => !seen.contains(&key),
         };
-        unseen.into_keys().filter(missed).collect()
+        unseen && !folder.up().chain([""]).any(|above| self.passed_over.contains(&key_of(above)))
     }
 }
 
@@ -70,43 +150,56 @@ mod tests {
         Stamp { modified: n, ..Stamp::default() }
     }
 
+    const NAMES: [&str; 5] = ["same", "changed", "always", "gone", "shut/in"];
+
     fn known() -> Known {
-        [
-            ("same", Some(stamp(1))),
-            ("changed", Some(stamp(1))),
-            ("always", None),
-            ("gone", Some(stamp(1))),
-            ("shut/in", Some(stamp(1))),
-        ]
-        .map(|(name, stamp)| (folder(name), stamp))
-        .into()
+        let mut known = Known::default();
+        // Known by an older version as well.
+        known.push(&folder("same"), Some(stamp(9)));
+        for name in NAMES {
+            known.push(&folder(name), (name != "always").then_some(stamp(1)));
+        }
+        known.sorted()
+    }
+
+    fn missed(walk: &Reconciliation) -> Vec<&str> {
+        NAMES.into_iter().filter(|name| walk.misses(&folder(name))).collect()
     }
 
     #[test]
     fn only_what_changed_is_read_and_only_what_could_be_seen_is_gone() {
+        assert_eq!((known().len(), known().restless()), (5, Some([folder("always")].as_slice())));
         let mut walk = Reconciliation::against(known());
+        assert!(!walk.see(&folder("same"), stamp(1)));
         assert!(!walk.see(&folder("same"), stamp(1)));
         assert!(walk.see(&folder("changed"), stamp(2)));
         assert!(walk.see(&folder("always"), stamp(1)));
         assert!(walk.see(&folder("new"), stamp(1)));
-        walk.unreadable(folder("shut"));
-        assert_eq!(walk.gone(Known::new()), [folder("gone")]);
+        walk.pass_over(&folder("shut"));
+        assert!(walk.misses_some());
+        assert_eq!(missed(&walk), ["gone"]);
+        // It became known while the walk went on, from an event.
+        assert!(!walk.misses(&folder("newer")));
+        for name in NAMES {
+            walk.see(&folder(name), stamp(1));
+        }
+        assert!(!walk.misses_some());
     }
 
     #[test]
     fn a_walk_of_everything_reads_everything() {
         let mut walk = Reconciliation::of_everything();
         assert!(walk.see(&folder("same"), stamp(1)));
-        walk.unreadable(folder("shut"));
-        let mut gone = walk.gone(known());
-        gone.sort();
-        assert_eq!(gone, ["always", "changed", "gone"].map(folder));
+        walk.pass_over(&folder("shut"));
+        assert!(walk.misses_some());
+        assert_eq!(missed(&walk), ["changed", "always", "gone"]);
     }
 
     #[test]
     fn an_unreadable_root_removes_nothing() {
         let mut walk = Reconciliation::against(known());
-        walk.unreadable(Folder::root());
-        assert!(walk.gone(Known::new()).is_empty());
+        walk.pass_over(&Folder::root());
+        assert!(!walk.misses_some());
+        assert_eq!(missed(&walk), [""; 0]);
     }
 }

@@ -4,7 +4,7 @@
 //! all listed and what it found is written. What was known and did not turn up is then looked at once more, by name,
 //! before it counts as gone: it may have come back meanwhile.
 
-use crate::reconcile::Reconciliation;
+use crate::reconcile::{Known, Reconciliation};
 use shared::folder::Folder;
 use shared::store::Outcome;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -25,7 +25,12 @@ pub(crate) enum Kind {
 pub(crate) struct Run {
     pub(crate) kind: Kind,
     pub(crate) scope: Folder,
+    /// The number under which what it sees is remembered, where it is of everything.
+    pub(crate) number: Option<u64>,
+    /// Folders that were looked at, those of them that were not listed, and those that were left out with all below them.
     pub(crate) folders: AtomicU64,
+    pub(crate) unlisted: AtomicU64,
+    pub(crate) left_out: AtomicU64,
     pub(crate) found: AtomicU64,
     pub(crate) skipped: AtomicU64,
     pub(crate) unchanged: AtomicU64,
@@ -45,10 +50,29 @@ pub(crate) type Settle = mpsc::UnboundedSender<Arc<Run>>;
 impl Run {
     /// Begins a run; it goes on until the last clone of the ticket is gone.
     pub(crate) fn begin(kind: Kind, scope: Folder, reconciliation: Reconciliation, settle: &Settle) -> Ticket {
+        Run::begin_numbered(kind, scope, reconciliation, None, settle)
+    }
+
+    /// Begins a run of everything, of which is remembered under `number` what it sees.
+    pub(crate) fn of_everything(known: Known, number: u64, settle: &Settle) -> Ticket {
+        let reconciliation = Reconciliation::against(known);
+        Run::begin_numbered(Kind::Everything, Folder::root(), reconciliation, Some(number), settle)
+    }
+
+    fn begin_numbered(
+        kind: Kind,
+        scope: Folder,
+        reconciliation: Reconciliation,
+        number: Option<u64>,
+        settle: &Settle,
+    ) -> Ticket {
         let run = Run {
             kind,
             scope,
+            number,
             folders: AtomicU64::new(0),
+            unlisted: AtomicU64::new(0),
+            left_out: AtomicU64::new(0),
             found: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             unchanged: AtomicU64::new(0),

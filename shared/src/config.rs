@@ -5,11 +5,13 @@
 
 mod access;
 mod client;
+mod indexing;
 mod postgresql;
 mod sources;
 
 pub use access::{AccessSettings, Guarded};
 pub use client::ClientSettings;
+pub use indexing::{IndexingSettings, WatchMode};
 pub use postgresql::{PostgresqlSettings, Secret, Server};
 pub use sources::{DlmSettings, SdpSettings};
 
@@ -69,7 +71,17 @@ pub const VARIABLES: &[Variable] = &[
         "auto",
         "how changes are noticed: events (inotify), poll (walks only), or auto: poll on network file systems, where events miss what other machines write",
     ),
-    variable("DPD_RECONCILE_SECONDS", "300", "how often the whole volume is walked, to find what no event told"),
+    variable(
+        "DPD_RECONCILE_SECONDS",
+        "300",
+        "how often the volume is walked, less what surely did not change, to find what no event told",
+    ),
+    variable("DPD_FULL_WALK_SECONDS", "86400", "how often such a walk leaves nothing out"),
+    variable(
+        "DPD_TREE_ATTRIBUTES",
+        "ceph.dir.rctime,ceph.dir.rentries,ceph.dir.rfiles",
+        "extended attributes of folders that tell when anything below them changed, and how much there is; folders that have the first are left out of walks where all tell the same as before",
+    ),
     variable("API_ROOT_PATH", "", "the prefix that an ingress shows the world"),
     variable("API_VERBOSE", "false", "debug logging"),
     variable("RUST_LOG", "", "a log filter, such as info,indexer=debug; wins over API_VERBOSE"),
@@ -218,36 +230,6 @@ pub struct VolumeSettings {
     pub id_file: String,
 }
 
-/// How changes on the volume are noticed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum WatchMode {
-    Events,
-    Poll,
-    Auto,
-}
-
-/// How indexing goes about it.
-#[derive(Debug, Clone)]
-pub struct IndexingSettings {
-    /// Concurrent readers.
-    pub workers: usize,
-    /// Most changes in one write to the store.
-    pub batch: usize,
-    /// How long a walk may take.
-    pub timeout: Duration,
-    /// How changes are noticed.
-    pub watch: WatchMode,
-    /// How often everything is walked.
-    pub reconcile: Duration,
-    /// How long a silent indexer keeps its lease.
-    pub term: Duration,
-    /// The SDP configuration database, where it is followed.
-    pub sdp: Option<SdpSettings>,
-    /// The table of the Data Lifecycle Manager, where it is followed.
-    pub dlm: Option<DlmSettings>,
-}
-
 /// How the API answers.
 #[derive(Debug, Clone)]
 pub struct ApiSettings {
@@ -321,32 +303,6 @@ fn globs(text: &str) -> Option<GlobSet> {
         set.add(Glob::new(pattern).ok()?);
     }
     set.build().ok()
-}
-
-impl IndexingSettings {
-    /// Reads them.
-    ///
-    /// # Errors
-    /// The first variable that cannot be used.
-    pub fn read(variables: &Variables) -> Result<IndexingSettings, BadVariable> {
-        let seconds = |name| variables.number(name, 1..=31_536_000).map(Duration::from_secs);
-        Ok(IndexingSettings {
-            workers: variables.count("INDEXING_PARALLEL_WORKERS", 1..=1024)?,
-            batch: variables.count("INDEXING_BATCH_SIZE", 1..=10_000)?,
-            timeout: seconds("INDEXING_TIMEOUT_SECONDS")?,
-            reconcile: seconds("DPD_RECONCILE_SECONDS")?,
-            // Renewals need some room within the term.
-            term: variables.number("INDEXING_HEARTBEAT_STALE_SECONDS", 2..=86_400).map(Duration::from_secs)?,
-            watch: variables.value("DPD_WATCH", "events, poll or auto", |text| match text {
-                "events" => Some(WatchMode::Events),
-                "poll" => Some(WatchMode::Poll),
-                "auto" => Some(WatchMode::Auto),
-                _ => None,
-            })?,
-            sdp: SdpSettings::read(variables)?,
-            dlm: DlmSettings::read(variables)?,
-        })
-    }
 }
 
 impl ApiSettings {
@@ -475,6 +431,8 @@ mod tests {
             ("INDEXING_PARALLEL_WORKERS", "many"),
             ("INDEXING_TIMEOUT_SECONDS", "-1"),
             ("DPD_WATCH", "sometimes"),
+            ("DPD_FULL_WALK_SECONDS", "0"),
+            ("DPD_TREE_ATTRIBUTES", "user.a,,user.b"),
             ("DPD_PRUNE", "a["),
             ("STREAM_CHUNK_SIZE", "0"),
             ("DATE_FORMAT", "%Y"),

@@ -1,8 +1,12 @@
 //! The volume: folders listed and metadata files read, beneath the storage path and never outside it.
 //!
 //! Every access goes through a [`Root`], a handle on the storage path; the operating system resolves each name beneath
-//! that handle, so that no link and no race leads out. A `Root` is opened anew for each piece of work, since a handle
-//! would hold on to a folder that was unmounted or replaced meanwhile.
+//! that handle, so that no link and no race leads out. A `Root` is opened anew for each piece of work, or many times a
+//! second, since a handle would hold on to a folder that was unmounted or replaced meanwhile.
+
+mod list;
+
+pub use list::{Listing, Open, Own, Tree};
 
 use crate::config::VolumeSettings;
 use crate::folder::Folder;
@@ -13,11 +17,11 @@ use cap_fs_ext::DirExt;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
 use globset::GlobSet;
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, openat, openat2, statat};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 use std::io::{self, ErrorKind, Read as _};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -34,6 +38,31 @@ pub struct Volume {
     origin: Origin,
     prune: GlobSet,
     id_file: String,
+    seam: Seam,
+}
+
+/// What is called before each access to the file system, with the path below the storage path that it is about.
+pub type OnAccess = Arc<dyn Fn(Access, &str) + Send + Sync>;
+
+/// A call of the file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Access {
+    Open,
+    List,
+    Look,
+    Read,
+    Attribute,
+}
+
+/// Where accesses can be held up.
+#[derive(Default)]
+struct Seam(Option<OnAccess>);
+
+impl std::fmt::Debug for Seam {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Seam(used)" } else { "Seam" })
+    }
 }
 
 /// What tells one version of a metadata file from another without reading it.
@@ -60,19 +89,6 @@ pub struct Identity {
 
 /// SHA-256 of a metadata file.
 pub type Digest = [u8; 32];
-
-/// What a folder holds.
-#[derive(Debug, Default)]
-pub struct Listing {
-    /// Names of the folders in it that are walked into.
-    pub folders: Vec<String>,
-    /// The metadata file, where there is one.
-    pub metadata: Option<Stamp>,
-    /// Whether nothing at all is in it.
-    pub empty: bool,
-    /// How many names in it are not UTF-8 and were passed over.
-    pub unreadable_names: usize,
-}
 
 /// A metadata file, read.
 #[derive(Debug)]
@@ -134,7 +150,19 @@ impl Volume {
     /// The volume that is configured.
     pub fn new(settings: &VolumeSettings) -> Volume {
         let VolumeSettings { path, origin, prune, id_file } = settings.clone();
-        Volume { path: path.into(), origin, prune, id_file }
+        Volume { path: path.into(), origin, prune, id_file, seam: Seam::default() }
+    }
+
+    /// The same volume behind something that is called before each access to the file system by those who index, and may
+    /// hold it up: a far-away volume for tests and benchmarks.
+    pub fn behind(self, on_access: OnAccess) -> Volume {
+        Volume { seam: Seam(Some(on_access)), ..self }
+    }
+
+    fn access(&self, access: Access, path: &str) {
+        if let Some(on_access) = &self.seam.0 {
+            on_access(access, path);
+        }
     }
 
     /// The storage path as configured.
@@ -167,6 +195,7 @@ impl Volume {
     /// # Errors
     /// Those of the file system.
     pub fn open(&self) -> io::Result<Root<'_>> {
+        self.access(Access::Open, ".");
         let dir = Dir::open_ambient_dir(&self.path, ambient_authority())?;
         Ok(Root { dir, volume: self })
     }
@@ -211,6 +240,7 @@ impl Root<'_> {
     /// Those of the file system; a link is no folder.
     pub fn open_listable(&self, path: impl AsRef<Path>) -> io::Result<OwnedFd> {
         let path = path.as_ref();
+        self.volume.access(Access::Open, &path.to_string_lossy());
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         loop {
@@ -228,45 +258,6 @@ impl Root<'_> {
         Ok(openat(&dir, ".", flags, Mode::empty())?)
     }
 
-    /// Lists a folder. Once it is sure that it is one, and before what is in it is read, `opened` is called: a watch
-    /// that is set there misses nothing.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    pub fn list(&self, folder: &Folder, opened: impl FnOnce()) -> io::Result<Listing> {
-        let mut dir = fs::Dir::new(self.open_listable(folder.as_path())?)?;
-        opened();
-        let mut listing = Listing { empty: true, ..Listing::default() };
-        while let Some(entry) = dir.read() {
-            let entry = entry?;
-            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                continue;
-            }
-            listing.empty = false;
-            let Ok(name) = entry.file_name().to_str() else {
-                listing.unreadable_names += 1;
-                continue;
-            };
-            if name == self.volume.origin.metadata_file {
-                listing.metadata = self.stamp_of_listed(dir.fd()?, folder);
-            } else if !self.volume.prunes(name) && is_folder(dir.fd()?, &entry) {
-                listing.folders.push(name.to_owned());
-            }
-        }
-        Ok(listing)
-    }
-
-    /// The version of the metadata file in a folder that lists it. A link that leads nowhere still has a version, its
-    /// own, so that reading it fails and says so.
-    fn stamp_of_listed(&self, dir: BorrowedFd<'_>, folder: &Folder) -> Option<Stamp> {
-        let own = statat(dir, self.volume.origin.metadata_file.as_str(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        let target = match FileType::from_raw_mode(own.st_mode) {
-            FileType::Symlink => self.stamp(folder),
-            _ => None,
-        };
-        Some(target.unwrap_or_else(|| Stamp::of_stat(&own)))
-    }
-
     /// Reads the metadata file of a folder.
     ///
     /// # Errors
@@ -275,6 +266,7 @@ impl Root<'_> {
         // The folder may not be reached by a link, the file may: by one that stays beneath the storage path.
         self.open_folder(folder).map_err(ReadError::of)?;
         let path = folder.join(&self.volume.origin.metadata_file);
+        self.volume.access(Access::Open, path.as_str());
         let mut file = self.open_file(path.as_str()).map_err(ReadError::of)?;
         let metadata = file.metadata().map_err(ReadError::Io)?;
         if !metadata.is_file() {
@@ -283,6 +275,7 @@ impl Root<'_> {
         // Taken before the bytes are read: a later write then shows as another version.
         let stamp = Stamp::of(&metadata);
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0).min(yaml::MAX_BYTES) + 1);
+        self.volume.access(Access::Read, path.as_str());
         file.by_ref().take(yaml::MAX_BYTES as u64).read_to_end(&mut bytes).map_err(ReadError::Io)?;
         let product = Product::from_file(&bytes, &self.volume.origin, folder).map_err(|error| ReadError::Bad {
             error,
@@ -295,6 +288,7 @@ impl Root<'_> {
     /// The version of a folder's metadata file; `None` where there is none.
     pub fn stamp(&self, folder: &Folder) -> Option<Stamp> {
         let path = folder.join(&self.volume.origin.metadata_file);
+        self.volume.access(Access::Look, path.as_str());
         self.dir.metadata(path.as_str()).ok().map(|metadata| Stamp::of(&metadata))
     }
 
@@ -326,26 +320,7 @@ fn nanoseconds(seconds: i64, rest: i64) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(rest)
 }
 
-/// Whether an entry of a listing is a folder; where the file system's listings do not say, it is looked at.
-fn is_folder(dir: BorrowedFd<'_>, entry: &fs::DirEntry) -> bool {
-    match entry.file_type() {
-        FileType::Unknown => statat(dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)
-            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
-        known => known == FileType::Directory,
-    }
-}
-
 impl Stamp {
-    fn of_stat(stat: &Stat) -> Stamp {
-        let nanoseconds = |seconds, rest| i64::try_from(rest).map_or(seconds, |rest| nanoseconds(seconds, rest));
-        Stamp {
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            inode: stat.st_ino,
-            modified: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
-            changed: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
-        }
-    }
-
     fn of(metadata: &Metadata) -> Stamp {
         Stamp {
             size: metadata.size(),
@@ -379,7 +354,7 @@ mod tests {
 
         let volume = volume(inside.path());
         let root = volume.open().expect("the root");
-        assert_eq!(root.list(&Folder::root(), || ()).expect("a listing").folders, ["eb"]);
+        assert_eq!(root.list(&Folder::root()).expect("a listing").folders, ["eb"]);
         for folder in ["linked", "eb"] {
             let read = root.read(&folder.parse().expect("a folder"));
             assert!(matches!(read, Err(ReadError::Outside | ReadError::Missing)), "{folder}: {read:?}");
@@ -399,7 +374,7 @@ mod tests {
         let root = volume.open().expect("the root");
         for folder in ["dir", "fifo"] {
             let folder = folder.parse().expect("a folder");
-            assert!(root.list(&folder, || ()).expect("a listing").metadata.is_some());
+            assert!(root.list(&folder).expect("a listing").metadata.is_some());
             assert!(matches!(root.read(&folder), Err(ReadError::Io(_))));
         }
         assert!(matches!(root.read(&"dangling".parse().expect("a folder")), Err(ReadError::Missing)));
@@ -412,9 +387,6 @@ mod tests {
         fs::create_dir(real.path().join("eb")).expect("a folder");
         let link = real.path().join("link");
         std::os::unix::fs::symlink(real.path(), &link).expect("a link");
-        assert_eq!(
-            volume(&link).open().expect("the root").list(&Folder::root(), || ()).expect("a listing").folders,
-            ["eb"]
-        );
+        assert_eq!(volume(&link).open().expect("the root").list(&Folder::root()).expect("a listing").folders, ["eb"]);
     }
 }

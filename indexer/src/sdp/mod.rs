@@ -11,7 +11,7 @@ pub(crate) use mirror::Mirror;
 
 use crate::ingest::Worker;
 use crate::queue::{Hint, Queue, Turn};
-use crate::reconcile::Reconciliation;
+use crate::reconcile::{Known, Reconciliation};
 use crate::run::{Kind, Run};
 use etcd::{Error, Etcd};
 use mirror::{Counts, Entries};
@@ -19,7 +19,7 @@ use shared::clock;
 use shared::config::SdpSettings;
 use shared::flow::{Flow, FlowId};
 use shared::status;
-use shared::store::{Change, Known, Store};
+use shared::store::{Change, Store};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -232,7 +232,7 @@ impl Worker {
             }
             found |= root.stamp(folder).is_some();
             // Against nothing: whatever is there is read, and what is gone the walk finds out.
-            let nothing = Reconciliation::against(Known::new());
+            let nothing = Reconciliation::against(Known::default());
             let ticket = Run::begin(Kind::Subtree, folder.clone(), nothing, &self.settle);
             let hint = Hint { read: true, ..Hint::list(vec![ticket]) };
             self.queue.push(folder.clone(), hint, Turn::Due(Instant::now()));

@@ -239,8 +239,19 @@ pub trait Store: Send + Sync {
     async fn ingest(&self, product: Product) -> Result<()>;
     /// What is known at and below a folder.
     async fn known(&self, scope: &Folder) -> Result<Known>;
+    /// Tells what is known at and below a folder, one file after the other. Of several of one folder the last counts.
+    async fn each_known(&self, scope: &Folder, tell: &mut (dyn FnMut(Folder, Option<Stamp>) + Send)) -> Result<()> {
+        self.known(scope).await?.into_iter().for_each(|(folder, stamp)| tell(folder, stamp));
+        Ok(())
+    }
     /// The folders of products that were never measured.
     async fn unmeasured(&self) -> Result<Vec<Folder>>;
+    /// The first of these.
+    async fn first_unmeasured(&self, limit: usize) -> Result<Vec<Folder>> {
+        let mut folders = self.unmeasured().await?;
+        folders.truncate(limit);
+        Ok(folders)
+    }
 
     /// The flows that are known.
     async fn flows(&self) -> Result<BTreeMap<FlowId, Flow>>;

@@ -40,7 +40,7 @@ use crate::identity::VolumePrefix;
 use crate::product::Product;
 use crate::query::Query;
 use crate::status::{Dlm, Indexing, Sdp};
-use crate::volume::Volume;
+use crate::volume::{Stamp, Volume};
 use async_trait::async_trait;
 use dictionary::KeyIds;
 use lease::{CHANNEL, Lease};
@@ -312,24 +312,37 @@ impl Store for PostgresStore {
     }
 
     async fn known(&self, scope: &Folder) -> Result<Known> {
+        let mut known = Known::new();
+        let mut tell = |folder, stamp| {
+            known.insert(folder, stamp);
+        };
+        self.each_known(scope, &mut tell).await?;
+        Ok(known)
+    }
+
+    async fn each_known(&self, scope: &Folder, tell: &mut (dyn FnMut(Folder, Option<Stamp>) + Send)) -> Result<()> {
         let generation = self.generation();
         let work = async {
             let (mut session, prefix) = self.open().await?;
             let mut transaction = session.begin().await?;
             allow(&mut transaction, WHOLE).await?;
-            let known = read::known(&mut transaction, prefix, scope, generation).await?;
+            read::known(&mut transaction, prefix, scope, generation, tell).await?;
             transaction.commit().await?;
-            session.settle(Ok(known))
+            session.settle(Ok(()))
         };
         self.database.bounded_by(WHOLE, work).await
     }
 
     async fn unmeasured(&self) -> Result<Vec<Folder>> {
+        self.first_unmeasured(usize::MAX).await
+    }
+
+    async fn first_unmeasured(&self, limit: usize) -> Result<Vec<Folder>> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
             let mut transaction = session.begin().await?;
             allow(&mut transaction, WHOLE).await?;
-            let folders = read::unmeasured(&mut transaction, prefix).await?;
+            let folders = read::unmeasured(&mut transaction, prefix, limit).await?;
             transaction.commit().await?;
             session.settle(Ok(folders))
         };

@@ -7,7 +7,7 @@ use crate::column::{KeyCount, Keys};
 use crate::folder::Folder;
 use crate::product::{Product, Stored};
 use crate::status::{Coordination, Dlm, Failing, Indexing, Sdp};
-use crate::store::{Hit, Known, Lookup, Result, StoreError, Summary};
+use crate::store::{Hit, Lookup, Result, StoreError, Summary};
 use crate::volume::Stamp;
 use futures::TryStreamExt;
 use sqlx::postgres::PgRow;
@@ -233,14 +233,14 @@ pub(super) fn stamp(row: &PgRow) -> Result<Option<Stamp>> {
     }))
 }
 
-/// What is known at and below a folder. Rows of another generation are to be read anew.
+/// Tells what is known at and below a folder. Rows of another generation are to be read anew.
 pub(super) async fn known(
     connection: &mut PgConnection,
     prefix: &str,
     scope: &Folder,
     generation: i32,
-) -> Result<Known> {
-    let mut known = Known::new();
+    tell: &mut (dyn FnMut(Folder, Option<Stamp>) + Send),
+) -> Result<()> {
     // A file that fails now was known by another version before: what is read last counts.
     for (table, current) in [("data_product", "generation = $5"), ("failing_file", "$5 IS NOT NULL")] {
         let sql = format!(
@@ -257,19 +257,20 @@ pub(super) async fn known(
             .fetch(&mut *connection);
         while let Some(row) = rows.try_next().await? {
             if let Ok(folder) = row.try_get::<&str, _>("folder")?.parse() {
-                known.insert(folder, stamp(&row)?);
+                tell(folder, stamp(&row)?);
             }
         }
     }
-    Ok(known)
+    Ok(())
 }
 
-/// The folders of products whose size nobody looked for yet.
-pub(super) async fn unmeasured(connection: &mut PgConnection, prefix: &str) -> Result<Vec<Folder>> {
+/// The folders of products whose size nobody looked for yet, the first `limit` of them.
+pub(super) async fn unmeasured(connection: &mut PgConnection, prefix: &str, limit: usize) -> Result<Vec<Folder>> {
     let folders: Vec<String> = sqlx::query_scalar(
-        "SELECT folder FROM data_product WHERE volume_prefix = $1 AND folder IS NOT NULL AND NOT measured",
+        "SELECT folder FROM data_product WHERE volume_prefix = $1 AND folder IS NOT NULL AND NOT measured LIMIT $2",
     )
     .bind(prefix)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .fetch_all(connection)
     .await?;
     Ok(folders.iter().filter_map(|folder| folder.parse().ok()).collect())

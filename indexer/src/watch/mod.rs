@@ -1,0 +1,403 @@
+//! The watch: events of the kernel (inotify) become hints.
+//!
+//! Folders are watched one by one as walks list them, between opening a folder and reading what is in it, so that nothing
+//! falls between the two. Where there are more folders than the kernel watches, those are watched that matter most (the
+//! storage path, the upper levels, and what changed lately: [`places`]), and walks find out about the others. Events are
+//! hints and no truth: whatever they say, a worker looks for itself.
+
+mod inotify;
+mod places;
+
+use crate::measure::Measure;
+use crate::queue::{Hint, Queue, Turn};
+use crate::reconcile::Reconciliation;
+use crate::run::{Kind, Run, Settle};
+use inotify::{Event, ReadFlags, Watches};
+use places::{Places, worth};
+use rustix::io::Errno;
+use shared::clock;
+use shared::config::WatchMode;
+use shared::folder::Folder;
+use shared::status::WatchedBy;
+use shared::volume::{Own, Volume, is_gone};
+use std::collections::BTreeSet;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// How long a file that is being written is left alone.
+const WRITING: Duration = Duration::from_millis(100);
+/// How many watches may be on their way out. The kernel tells when each has ended, and keeps only so many events.
+const ENDING: usize = 4096;
+/// How many folders that cannot be read are remembered by name.
+const UNREADABLE: usize = 10_000;
+
+/// Magic numbers of file systems on which other machines write unseen (statfs(2), and Linux's `magic.h`).
+const NETWORK: [(u64, &str); 8] = [
+    (0x6969, "NFS"),
+    (0x00c3_6400, "CephFS"),
+    (0xff53_4d42, "SMB"),
+    (0xfe53_4d42, "SMB"),
+    (0x517b, "SMB"),
+    (0x0102_1997, "9P"),
+    (0x6573_5546, "FUSE"),
+    (0x0bd0_0bd0, "Lustre"),
+];
+
+#[derive(Debug, Default)]
+struct State {
+    /// `None` where only walks find out.
+    watches: Option<Arc<Watches>>,
+    /// How often they were set anew: numbers of watches of before mean nothing now.
+    generation: u64,
+    places: Places,
+    /// Folders that cannot be read or watched: other permissions may change that.
+    refused: BTreeSet<Folder>,
+    /// Folders that the walk found and that are not watched, and how many there were in the last whole one.
+    unwatched: u64,
+    unwatched_before: u64,
+    /// The kernel takes no more.
+    full: bool,
+    /// Watches that were ended and of which the kernel did not tell yet.
+    ending: usize,
+    /// Events were lost, or watches are left over: which is on which folder is not known.
+    uncertain: bool,
+}
+
+/// Watches folders, where it can.
+pub(crate) struct Watch(Handler);
+
+impl Watch {
+    /// Sets up watching as configured; where that is impossible everything is polled.
+    pub(crate) fn start(
+        volume: &Arc<Volume>,
+        mode: WatchMode,
+        queue: &Arc<Queue>,
+        measure: &Measure,
+        settle: &Settle,
+    ) -> Watch {
+        let root = std::path::absolute(volume.path()).unwrap_or_else(|_| volume.path().to_owned());
+        let events = match (mode, network_file_system(&root)) {
+            (WatchMode::Poll, _) => false,
+            (WatchMode::Auto, Some(kind)) => {
+                info!("the volume is on {kind}, where events miss what other machines write: it is polled");
+                false
+            }
+            (WatchMode::Auto | WatchMode::Events, _) => true,
+        };
+        let handler = Handler {
+            root,
+            volume: volume.clone(),
+            state: Arc::default(),
+            queue: queue.clone(),
+            measure: measure.clone(),
+            settle: settle.clone(),
+        };
+        if events {
+            match handler.watches(0) {
+                Ok(watches) => handler.lock().watches = Some(Arc::new(watches)),
+                Err(error) => warn!("no events to be had, the volume is polled: {error}"),
+            }
+        }
+        Watch(handler)
+    }
+
+    /// Watches a folder that is about to be listed. Where the kernel refuses, it counts as polled.
+    pub(crate) fn add(&self, folder: &Folder, dir: BorrowedFd<'_>, own: &Own) {
+        let worth = worth(folder, own.modified.div_euclid(1_000_000_000));
+        let path = if folder.is_root() { self.0.root.clone() } else { self.0.root.join(folder.as_str()) };
+        loop {
+            let Some(watches) = self.0.lock().room_for(folder, worth) else { return };
+            // Outside the lock: the thread that reads events must not wait for the kernel here. What it is told before the
+            // folder is noted is passed over, and seen by the listing.
+            let added = watches.add(dir, &path);
+            let mut state = self.0.lock();
+            if !state.watches.as_ref().is_some_and(|own| Arc::ptr_eq(own, &watches)) {
+                continue;
+            }
+            match added {
+                Ok(number) => {
+                    let before = state.places.insert(number, folder, worth);
+                    return before.into_iter().for_each(|before| state.end(before));
+                }
+                Err(Errno::NOSPC) => {
+                    if state.fills() {
+                        continue;
+                    }
+                    state.unwatched += 1;
+                }
+                // What is gone already, an event of its parent tells.
+                Err(error) if is_gone(&error.into()) => {}
+                Err(error) => {
+                    state.refuse(folder);
+                    warn!(%folder, "cannot be watched and is polled: {error}");
+                }
+            }
+            return;
+        }
+    }
+
+    /// Whether a folder is watched, or need not be since walks alone find out.
+    pub(crate) fn covers(&self, folder: &Folder) -> bool {
+        let state = self.0.lock();
+        state.watches.is_none() || state.places.contains(folder)
+    }
+
+    /// Whether a watch on this folder could be had, maybe in place of one that is worth less.
+    pub(crate) fn could_cover(&self, folder: &Folder, own: &Own) -> bool {
+        let state = self.0.lock();
+        let worth = worth(folder, own.modified.div_euclid(1_000_000_000));
+        state.watches.is_some() && (!state.full || state.places.makes_way_for(worth).is_some())
+    }
+
+    /// Counts a folder that a walk passes without a watch on it.
+    pub(crate) fn passes(&self, folder: &Folder) {
+        let mut state = self.0.lock();
+        state.unwatched += u64::from(!state.places.contains(folder));
+    }
+
+    /// Begins to count anew what is not watched, and to try whether it can be. Where events were lost, which watches are
+    /// on which folders is not known any more, and all are set anew.
+    pub(crate) fn begin_walk(&self) {
+        let uncertain = {
+            let mut state = self.0.lock();
+            state.refused.clear();
+            state.unwatched = 0;
+            state.full = false;
+            state.uncertain
+        };
+        if uncertain {
+            self.set_anew();
+        }
+    }
+
+    /// Ends a walk. One of everything saw all folders that are not watched.
+    pub(crate) fn end_walk(&self, whole: bool) {
+        let mut state = self.0.lock();
+        if whole {
+            state.unwatched_before = state.unwatched;
+        }
+    }
+
+    /// Drops all watches: the storage path is another folder now.
+    pub(crate) fn set_anew(&self) {
+        let generation = match &*self.0.lock() {
+            State { watches: Some(_), generation, .. } => generation + 1,
+            _ => return,
+        };
+        match self.0.watches(generation) {
+            Ok(new) => {
+                let mut state = self.0.lock();
+                state.generation = generation;
+                state.places = Places::default();
+                (state.uncertain, state.ending) = (false, 0);
+                state.watches = Some(Arc::new(new));
+            }
+            Err(error) => warn!("the watches cannot be set anew: {error}"),
+        }
+    }
+
+    /// Counts a folder that cannot be read as polled.
+    pub(crate) fn refuse(&self, folder: &Folder) {
+        self.0.lock().refuse(folder);
+    }
+
+    /// Forgets folders that are not there.
+    pub(crate) fn forget(&self, folder: &Folder) {
+        self.0.lock().forget(folder);
+    }
+
+    /// What `/status` calls it.
+    pub(crate) fn mode(&self) -> WatchedBy {
+        if self.0.lock().watches.is_some() { WatchedBy::Events } else { WatchedBy::Poll }
+    }
+
+    /// How many folders are watched, and how many are not and should be.
+    pub(crate) fn coverage(&self) -> (u64, u64) {
+        let state = self.0.lock();
+        (state.places.len() as u64, state.unwatched.max(state.unwatched_before))
+    }
+}
+
+fn network_file_system(root: &Path) -> Option<&'static str> {
+    let magic = u64::try_from(rustix::fs::statfs(root).ok()?.f_type).ok()? & 0xffff_ffff;
+    NETWORK.iter().find(|(number, _)| *number == magic).map(|(_, name)| *name)
+}
+
+impl State {
+    /// What to watch a folder with, if at all. Another one may make way for it.
+    fn room_for(&mut self, folder: &Folder, worth: i64) -> Option<Arc<Watches>> {
+        let watches = self.watches.clone();
+        if watches.is_some() && self.full && !self.places.contains(folder) {
+            let least = self.places.makes_way_for(worth).filter(|_| self.ending < ENDING);
+            let Some(least) = least else {
+                self.unwatched += 1;
+                return None;
+            };
+            self.end(least);
+            self.unwatched += 1;
+        } else if watches.is_none() {
+            self.unwatched += 1;
+        }
+        watches
+    }
+
+    /// Notes that the kernel takes no more watches. True when that is news: another may make way then.
+    fn fills(&mut self) -> bool {
+        if std::mem::replace(&mut self.full, true) {
+            return false;
+        }
+        warn!(
+            watched = self.places.len(),
+            "no more folders can be watched; those are that changed lately, and the rest is polled: \
+             fs.inotify.max_user_watches sets the limit"
+        );
+        true
+    }
+
+    fn end(&mut self, number: i32) {
+        self.places.remove(number);
+        if let Some(watches) = &self.watches {
+            self.ending += 1;
+            watches.remove(number);
+        }
+    }
+
+    fn refuse(&mut self, folder: &Folder) {
+        self.unwatched += 1;
+        if self.refused.len() < UNREADABLE {
+            self.refused.insert(folder.clone());
+        }
+    }
+
+    fn forget(&mut self, folder: &Folder) {
+        self.refused.remove(folder);
+        let numbers = self.places.forget(folder);
+        let room = ENDING.saturating_sub(self.ending).min(numbers.len());
+        // Those that are too many end with all others.
+        self.uncertain |= room < numbers.len();
+        numbers.into_iter().take(room).for_each(|number| self.end(number));
+    }
+}
+
+/// Turns events into hints, on the thread that reads them; it must not wait for anything.
+#[derive(Clone)]
+struct Handler {
+    root: PathBuf,
+    volume: Arc<Volume>,
+    state: Arc<Mutex<State>>,
+    queue: Arc<Queue>,
+    measure: Measure,
+    settle: Settle,
+}
+
+/// What an event says of the name that it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Happened {
+    /// It is there, or is not any more; a folder, or possibly one.
+    Folder,
+    /// The file of this name was finished, replaced or removed.
+    File,
+    /// The file of this name is being written, or its attributes changed.
+    Writing,
+}
+
+/// What an event about a name in a watched folder says.
+fn happened(told: ReadFlags) -> Option<Happened> {
+    let came_or_went = ReadFlags::MOVED_FROM | ReadFlags::MOVED_TO | ReadFlags::DELETE;
+    let folder = told.contains(ReadFlags::ISDIR);
+    if folder && told.intersects(came_or_went | ReadFlags::CREATE) {
+        Some(Happened::Folder)
+    } else if told.intersects(came_or_went | ReadFlags::CLOSE_WRITE) {
+        Some(Happened::File)
+    } else if told.intersects(ReadFlags::CREATE | ReadFlags::MODIFY | ReadFlags::ATTRIB) {
+        Some(Happened::Writing)
+    } else {
+        None
+    }
+}
+
+impl Handler {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watches(&self, generation: u64) -> std::io::Result<Watches> {
+        let handler = self.clone();
+        Watches::start(move |event| {
+            let state = handler.lock();
+            if state.generation != generation {
+                return;
+            }
+            match event {
+                Ok((_, told, _)) if told.contains(ReadFlags::QUEUE_OVERFLOW) => {
+                    handler.lost_events(state, "the kernel lost events");
+                }
+                Ok(event) => handler.handle(state, event),
+                Err(error) => handler.lost_events(state, &format!("events may have been lost: {error}")),
+            }
+        })
+    }
+
+    fn lost_events(&self, mut state: MutexGuard<'_, State>, why: &str) {
+        warn!("{why}; everything is walked");
+        state.uncertain = true;
+        drop(state);
+        self.queue.lost_hints();
+    }
+
+    fn handle(&self, mut state: MutexGuard<'_, State>, (number, told, name): Event<'_>) {
+        if told.contains(ReadFlags::IGNORED) {
+            state.ending = state.ending.saturating_sub(1);
+            return state.places.remove(number);
+        }
+        // Of a watch that was ended, or is not noted yet.
+        let Some(folder) = state.places.folder(number) else { return };
+        let Some(name) = name else {
+            return self.own_event(state, &folder, told);
+        };
+        let (Ok(name), Some(happened)) = (name.to_str(), happened(told)) else { return };
+        if happened != Happened::Writing {
+            state.places.raise(number, worth(&folder, clock::now().timestamp()));
+        }
+        // Other permissions on a folder that could not be read.
+        let path = folder.join(name);
+        let happened = if state.refused.contains(&path) { Happened::Folder } else { happened };
+        drop(state);
+        self.hint(happened, folder, path, name);
+    }
+
+    /// A watched folder itself was removed or moved. Where what it is in is watched as well, that tells the same.
+    fn own_event(&self, state: MutexGuard<'_, State>, folder: &Folder, told: ReadFlags) {
+        if !told.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT) {
+            return;
+        }
+        let parent = folder.parent();
+        if parent.as_ref().is_some_and(|parent| state.places.contains(parent)) {
+            return;
+        }
+        drop(state);
+        match (folder.name(), parent) {
+            (Some(name), Some(parent)) => self.hint(Happened::Folder, parent, folder.clone(), name),
+            // The storage path itself: its watches tell nothing more.
+            _ => self.lost_events(self.lock(), "the storage path was removed or moved"),
+        }
+    }
+
+    fn hint(&self, happened: Happened, parent: Folder, path: Folder, name: &str) {
+        let now = Instant::now();
+        if name == self.volume.origin().metadata_file {
+            let due = if happened == Happened::Writing { now + WRITING } else { now };
+            self.queue.push(parent, Hint::read(), Turn::Due(due));
+        } else if happened == Happened::Folder && !self.volume.prunes(name) {
+            // Whatever is watched under this name is another folder now, or none.
+            self.lock().forget(&path);
+            let ticket = Run::begin(Kind::Subtree, path.clone(), Reconciliation::of_everything(), &self.settle);
+            self.queue.push(path, Hint::list(vec![ticket]), Turn::Due(now));
+        } else if happened != Happened::Writing {
+            self.measure.file_changed_in(parent);
+        }
+    }
+}
