@@ -75,9 +75,9 @@ pub fn row(id: u64, product: &Product, size: Option<u64>) -> Map<String, Value> 
         row.insert(key.to_owned(), value);
     }
     for (key, value) in beside_fixed(product) {
-        flatten(key.clone(), value, &mut |key, value| {
+        flatten(&mut key.clone(), value, &mut |key, value| {
             // A dotted key of the metadata can spell a field's name only by having no dot.
-            row.insert(key, value.clone());
+            row.insert(key.to_owned(), value.clone());
         });
     }
     row.extend(of_flows(product).map(|(key, value)| (key.to_owned(), value)));
@@ -87,24 +87,37 @@ pub fn row(id: u64, product: &Product, size: Option<u64>) -> Map<String, Value> 
 /// The keys of a product's row beside the fixed ones, and whether each value is a number.
 pub fn keys(product: &Product) -> BTreeMap<String, bool> {
     let mut keys = BTreeMap::new();
-    for (key, value) in beside_fixed(product) {
-        flatten(key.clone(), value, &mut |key, value| {
-            keys.insert(key, value.is_number());
-        });
-    }
-    keys.extend(of_flows(product).map(|(key, _)| (key.to_owned(), false)));
+    each_key(product, &mut |key, number| {
+        keys.insert(key.to_owned(), number);
+    });
     keys
 }
 
-fn flatten(key: String, value: &Value, each: &mut impl FnMut(String, &Value)) {
+/// Tells [`keys`] one by one. Of a key that is told more than once the last time counts.
+pub fn each_key(product: &Product, each: &mut impl FnMut(&str, bool)) {
+    for (key, value) in beside_fixed(product) {
+        flatten(&mut key.clone(), value, &mut |key, value| each(key, value.is_number()));
+    }
+    of_flows(product).for_each(|(key, _)| each(key, false));
+}
+
+/// Goes to all values of a row at and below a key.
+fn flatten(key: &mut String, value: &Value, each: &mut impl FnMut(&str, &Value)) {
     match value {
         Value::Null => {}
-        Value::Object(map) => {
-            for (name, value) in map {
-                flatten(format!("{key}.{name}"), value, each);
-            }
-        }
+        Value::Object(map) => below(key, map, &mut |key, value| flatten(key, value, each)),
         scalar_or_array => each(key, scalar_or_array),
+    }
+}
+
+/// Goes to the values of a map under their dotted keys.
+fn below(key: &mut String, map: &Map<String, Value>, each: &mut dyn FnMut(&mut String, &Value)) {
+    let length = key.len();
+    for (name, value) in map {
+        key.push('.');
+        key.push_str(name);
+        each(key, value);
+        key.truncate(length);
     }
 }
 
@@ -120,14 +133,18 @@ pub struct Leaf<K = String> {
 
 /// Everything that a search can find a product by. Nulls and empty strings are no values.
 pub fn leaves(product: &Product, size: Option<u64>) -> Vec<Leaf> {
-    let fields = fixed(product, size).chain(of_flows(product)).filter(|(_, value)| *value != "");
-    let mut leaves: Vec<Leaf> = fields.map(|(key, value)| Leaf { key: key.to_owned(), value }).collect();
-    for (key, value) in beside_fixed(product) {
-        descend(&mut key.clone(), value, &mut |key, value| {
-            leaves.push(Leaf { key: key.to_owned(), value: value.clone() });
-        });
-    }
+    let mut leaves = Vec::new();
+    each_leaf(product, size, &mut |key, value| leaves.push(Leaf { key: key.to_owned(), value: value.clone() }));
     leaves
+}
+
+/// Tells [`leaves`] one by one.
+pub fn each_leaf(product: &Product, size: Option<u64>, each: &mut impl FnMut(&str, &Value)) {
+    let fields = fixed(product, size).chain(of_flows(product)).filter(|(_, value)| *value != "");
+    fields.for_each(|(key, value)| each(key, &value));
+    for (key, value) in beside_fixed(product) {
+        descend(&mut key.clone(), value, each);
+    }
 }
 
 /// The keys of a product's [`leaves`] that depend on its metadata.
@@ -148,15 +165,7 @@ fn descend(key: &mut String, value: &Value, each: &mut impl FnMut(&str, &Value))
     match value {
         Value::Null => {}
         Value::String(text) if text.is_empty() => {}
-        Value::Object(map) => {
-            let length = key.len();
-            for (name, value) in map {
-                key.push('.');
-                key.push_str(name);
-                descend(key, value, each);
-                key.truncate(length);
-            }
-        }
+        Value::Object(map) => below(key, map, &mut |key, value| descend(key, value, each)),
         Value::Array(items) => items.iter().for_each(|item| descend(key, item, each)),
         scalar => each(key, scalar),
     }

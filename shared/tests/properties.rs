@@ -14,9 +14,10 @@ use shared::folder::Folder;
 use shared::product::Product;
 use shared::query::Query;
 use shared::row::{FIXED, leaves, row};
-use shared::store::memory::MemoryStore;
+use shared::store::memory::{MemoryStore, Sealing, Waiting};
 use shared::store::{Change, Outcome, Store};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 fn product() -> impl Strategy<Value = Product> {
     metadata().prop_map(|metadata| Product::from_metadata(metadata, "vol").expect("a product"))
@@ -172,9 +173,10 @@ proptest! {
         descending in any::<bool>(),
         page in 0usize..3,
         member in any::<bool>(),
+        sealing in sealing(),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let store = MemoryStore::default();
+        let store = MemoryStore::sealing(Duration::MAX, sealing);
         let viewer = if member { Viewer::member_of(["staff".to_owned()]) } else { Viewer::anonymous() };
         let mut model = Model::default();
         for (n, step) in steps.into_iter().enumerate() {
@@ -205,6 +207,14 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+/// Segments of few products, or none.
+fn sealing() -> impl Strategy<Value = Sealing> {
+    let waiting = || (0usize..3, 1usize..4).prop_map(|(leave, seal)| Waiting { leave, seal });
+    let few = (waiting(), waiting(), 2usize..4);
+    let few = few.prop_map(|(searched, unsearched, merge)| Sealing { searched, unsearched, merge });
+    prop_oneof![3 => few, 1 => Just(Sealing::default())]
 }
 
 async fn take(step: Step, n: usize, store: &MemoryStore, model: &mut Model) -> Result<(), TestCaseError> {

@@ -224,7 +224,7 @@ fn both_stores_show_the_same_after_any_changes() {
         count.set(count.get() + 1);
         runtime.block_on(async {
             let database = home.indexer(&format!("flows{}", count.get())).await;
-            let memory = shared::store::memory::MemoryStore::default();
+            let memory = in_segments();
             for batch in &batches {
                 let outcomes = (apply(&memory, batch).await, apply(&database, batch).await);
                 prop_assert_eq!(outcomes.0, outcomes.1, "{:?}", batch);

@@ -91,7 +91,7 @@ async fn brought_forward(version: usize) -> (Home, PostgresStore) {
 
 /// Compares what an old database comes to with what a new store in memory does.
 async fn is_as_if_made_anew(version: usize, changes: &[Change]) {
-    let memory = shared::store::memory::MemoryStore::default();
+    let memory = in_segments();
     apply(&memory, first()).await;
     memory.ingest(ingested()).await.expect("ingested");
     apply(&memory, changes).await;

@@ -8,7 +8,7 @@ macro_rules! on_each_store {
         mod in_memory {
             $(#[tokio::test]
             async fn $contract() {
-                super::$contract(&shared::store::memory::MemoryStore::default()).await;
+                super::$contract(&super::in_segments()).await;
             })*
         }
         mod in_postgresql {
@@ -39,6 +39,7 @@ use shared::folder::Folder;
 use shared::identity::VolumePrefix;
 use shared::query::Query;
 use shared::row::row;
+use shared::store::memory::{MemoryStore, Sealing, Waiting};
 use shared::store::postgres::lease::Candidate;
 use shared::store::postgres::listen::Ear;
 use shared::store::postgres::{Database, PostgresStore};
@@ -98,6 +99,12 @@ impl Home {
 fn volume_settings(name: &str) -> VolumeSettings {
     let nowhere = "/nowhere/at/all".to_owned();
     VolumeSettings::read(&[("PVCNAME", name)].into(), Some(nowhere)).expect("settings")
+}
+
+/// A store in memory that makes segments of very few products, so that these are in segments, in larger ones, and in none.
+fn in_segments() -> MemoryStore {
+    let few = |leave| Waiting { leave, seal: 2 };
+    MemoryStore::sealing(Duration::MAX, Sealing { searched: few(1), unsearched: few(2), merge: 3 })
 }
 
 fn at(folder: &str) -> Folder {

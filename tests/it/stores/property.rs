@@ -243,7 +243,7 @@ struct Pair {
 impl Pair {
     async fn new(home: &Home, volume: &str) -> Pair {
         Pair {
-            memory: MemoryStore::default(),
+            memory: in_segments(),
             indexer: home.indexer(volume).await,
             api: home.api(volume),
             applied: Cell::new(0),

@@ -1,12 +1,12 @@
 //! Flows in the index: which products they are matched to, and what these and placeholders show of them.
 
-use super::Index;
+use super::index::{Index, Prepared};
+use super::products::{Named, Slot};
 use crate::flow::{self, Flow, FlowId, FlowState, choose};
 use crate::folder::Folder;
 use crate::product::Product;
 use crate::store::Outcome;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 use uuid::Uuid;
 
 /// The flows, and how they and the products find each other.
@@ -15,32 +15,18 @@ pub(super) struct Flows {
     pub(super) all: BTreeMap<FlowId, Flow>,
     by_folder: BTreeMap<Folder, BTreeSet<FlowId>>,
     /// The products of each processing block.
-    products: HashMap<String, BTreeSet<Uuid>>,
+    pub(super) products: Named,
     /// What is matched, from either end.
     matched: BTreeMap<FlowId, BTreeSet<Uuid>>,
     matching: HashMap<Uuid, BTreeSet<FlowId>>,
 }
 
 impl Flows {
-    /// Notes a product under its processing block.
-    pub(super) fn put_product(&mut self, product: &Product) {
-        if let Some(block) = flow::processing_block(product) {
-            self.products.entry(block.to_owned()).or_default().insert(product.uid);
-        }
-    }
-
-    /// Forgets it there.
-    pub(super) fn remove_product(&mut self, product: &Product) {
-        let Some(block) = flow::processing_block(product) else { return };
-        let Some(products) = self.products.get_mut(block) else { return };
-        products.remove(&product.uid);
-        if products.is_empty() {
-            self.products.remove(block);
-        }
-    }
-
     /// The flows that are matched to a product, or may be.
     fn touching(&self, product: &Product) -> BTreeSet<FlowId> {
+        if self.all.is_empty() {
+            return BTreeSet::new();
+        }
         let by_folder = product.folder.iter().flat_map(Folder::up).filter_map(|folder| self.by_folder.get(folder));
         let of_block = flow::processing_block(product).into_iter().flat_map(|block| {
             let beginning = format!("{block}:");
@@ -123,20 +109,24 @@ impl Index {
     }
 
     /// Puts a product in, and sees to it that flows and placeholders follow.
-    pub(super) fn put(&mut self, product: &Arc<Product>, size: Option<u64>) {
+    pub(super) fn put(&mut self, product: &Product, prepared: Option<Prepared>, size: Option<u64>) {
         let mut touched = self.flows.touching(product);
-        if let Some(before) = self.entry(product.uid) {
-            touched.extend(self.flows.touching(&before.hit.product));
+        if !self.flows.all.is_empty()
+            && let Some(before) = self.product(product.uid)
+        {
+            touched.extend(self.flows.touching(&before));
         }
-        self.put_in(product.clone(), size);
+        self.put_in(product, prepared, size);
         self.match_anew(touched);
-        self.show([product.uid].into());
+        if self.flows.states(product.uid) != product.flows {
+            self.show([product.uid].into());
+        }
     }
 
     /// Takes a product out, and sees to it that flows and placeholders follow.
     pub(super) fn remove(&mut self, uid: Uuid) {
-        let Some(product) = self.entry(uid).map(|entry| entry.hit.product.clone()) else { return };
-        let touched = self.flows.touching(&product);
+        let before = if self.flows.all.is_empty() { None } else { self.product(uid) };
+        let touched = before.map(|product| self.flows.touching(&product)).unwrap_or_default();
         self.take_out(uid);
         self.match_anew(touched);
     }
@@ -146,36 +136,38 @@ impl Index {
         let mut shown = BTreeSet::new();
         for id in flows {
             let Some(flow) = self.flows.all.get(&id).cloned() else { continue };
-            let chosen = choose(self.at_and_below(&flow), || {
-                self.flows.products.get(id.processing_block()).cloned().unwrap_or_default()
-            });
+            let chosen = choose(self.at_and_below(&flow), || self.of_processing_block(id.processing_block()));
             let placeholder = flow.placeholder();
             if !chosen.is_empty() {
                 self.take_out(placeholder.uid);
-            } else if self.entry(placeholder.uid).is_none_or(|entry| *entry.hit.product != placeholder) {
-                self.put_in(Arc::new(placeholder), None);
+            } else if self.product(placeholder.uid).is_none_or(|product| product != placeholder) {
+                self.put_in(&placeholder, None, None);
             }
             shown.extend(self.flows.set_matched(&id, chosen));
         }
         self.show(shown);
     }
 
+    fn of_processing_block(&self, id: &str) -> BTreeSet<Uuid> {
+        self.flows.products.slots(id).filter_map(|slot| self.products.get(slot)).map(|product| product.uid).collect()
+    }
+
     /// The products at and below a flow's folder.
     fn at_and_below(&self, flow: &Flow) -> BTreeSet<Uuid> {
-        let at = flow.folders.iter().filter_map(|folder| self.files.get(folder));
-        let below = flow.folders.iter().flat_map(|folder| self.files_below(folder)).map(|(_, file)| file);
-        at.chain(below).filter_map(|file| file.uid).collect()
+        let at = flow.folders.iter().filter_map(|folder| self.files.get(folder)).map(|file| file.uid());
+        let below = flow.folders.iter().flat_map(|folder| self.files_below(folder)).map(|(_, file)| file.uid());
+        at.chain(below).flatten().collect()
     }
 
     /// Writes what products show of their flows, where that became something else.
     fn show(&mut self, products: BTreeSet<Uuid>) {
         for uid in products {
             let states = self.flows.states(uid);
-            let Some(hit) = self.entry(uid).map(|entry| entry.hit.clone()) else { continue };
-            if hit.product.flows != states {
-                let mut product = hit.product;
-                Arc::make_mut(&mut product).flows = states;
-                self.put_in(product, hit.size);
+            let size = self.products.of_uid(uid).and_then(Slot::size);
+            let Some(mut product) = self.product(uid) else { continue };
+            if product.flows != states {
+                product.flows = states;
+                self.put_in(&product, None, size);
             }
         }
     }
