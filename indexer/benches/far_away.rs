@@ -17,7 +17,7 @@ const EACH: usize = 100;
 
 fn fill(volume: &Path, products: usize) {
     for n in 0..products {
-        let folder = volume.join(format!("eb-{}/pb-{n}", n % 97));
+        let folder = volume.join(format!("eb-{}/pb-{n}", n / 10));
         fs::create_dir_all(&folder).expect("a folder");
         let metadata = format!("execution_block: eb-a-20240101-{n}\nconfig: {{processing_script: x}}\n");
         fs::write(folder.join("ska-data-product.yaml"), metadata).expect("a file");

@@ -21,7 +21,7 @@ use std::time::Duration;
 /// How many folders are remembered.
 const FOLDERS: usize = 5_000_000;
 /// How many bytes of names are remembered.
-const NAMES: usize = 48 << 20;
+const NAMES: usize = 96 << 20;
 
 /// How far a walk may go in leaving things out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

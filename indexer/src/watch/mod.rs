@@ -58,8 +58,9 @@ struct State {
     /// Folders that the walk found and that are not watched, and how many there were in the last whole one.
     unwatched: u64,
     unwatched_before: u64,
-    /// The kernel takes no more.
+    /// The kernel takes no more, and that was told.
     full: bool,
+    told: bool,
     /// Watches that were ended and of which the kernel did not tell yet.
     ending: usize,
     /// Events were lost, or watches are left over: which is on which folder is not known.
@@ -249,11 +250,13 @@ impl State {
         if std::mem::replace(&mut self.full, true) {
             return false;
         }
-        warn!(
-            watched = self.places.len(),
-            "no more folders can be watched; those are that changed lately, and the rest is polled: \
-             fs.inotify.max_user_watches sets the limit"
-        );
+        if !std::mem::replace(&mut self.told, true) {
+            warn!(
+                watched = self.places.len(),
+                "no more folders can be watched; those are that changed lately, and the rest is polled: \
+                 fs.inotify.max_user_watches sets the limit"
+            );
+        }
         true
     }
 
