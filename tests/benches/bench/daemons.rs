@@ -225,14 +225,23 @@ impl World<'_> {
             .flat_map(|search| [search.few, search.half].into_iter().flatten())
             .map(|asked| post("/filterdataproducts", &page(&(asked.body)(3), "and", None), None))
             .collect();
-        let (rate, times) = load(api, CLIENTS, LOAD, &mixed);
-        let measured = format!("{rate:.0} requests/s, {}", times.text(99));
+        let (rate, each) = load(api, CLIENTS, LOAD, &mixed);
+        let measured = format!("{rate:.0} requests/s, {}", each.text(99));
         report.row(&format!("all filters in turn, {CLIENTS} clients"), &measured, "", "");
+        let peak = api.memory("VmHWM") >> 20;
         // The largest answers there are, several at once: they show in the API's memory.
         let all = post("/dataproductsearch", &json!({"start_date": "1900-01-01"}), None);
-        let (rate, times) = load(api, CLIENTS, LOAD, &[all]);
-        let measured = format!("{rate:.1} requests/s, {}", times.text(99));
+        let (rate, each) = load(api, CLIENTS, LOAD, &[all]);
+        let measured = format!("{rate:.1} requests/s, {}", each.text(99));
         report.row(&format!("`/dataproductsearch` for everything, {CLIENTS} clients"), &measured, "", "");
+        let after = api.memory("VmHWM") >> 20;
+        let ratio = times(after as f64 / peak as f64);
+        report.row(
+            "memory of dpd-api at its peak after that",
+            &format!("{after} MiB"),
+            &format!("before, {peak} MiB"),
+            &ratio,
+        );
     }
 
     fn throughput(

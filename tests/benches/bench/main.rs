@@ -80,7 +80,7 @@ fn save(part: &str, made: &str, notes: &str, report: &Report) {
 fn notes(scale: usize) -> String {
     format!(
         "{scale} products: execution blocks of seven years with one to thirty products each, in the layouts that pipelines \
-         use, two kilobytes of metadata each. One in twenty is restricted, one in a thousand does not read, one in {} has a \
+         use, not quite two kilobytes of metadata each. One in twenty is restricted, one in a thousand does not read, one in {} has a \
          measurement set of 20 to 200 files in subfolders, and one in a hundred an annotation. PostgreSQL is on the same \
          machine and disk with 4 GB of shared buffers. JSONB is the same documents in one table of the same server, asked \
          as the service before this one did (`metadata->>key ILIKE`) for the page and its total, once. Pages have 25 rows \
