@@ -18,6 +18,7 @@ mod reindex;
 mod reply;
 mod request;
 mod routes;
+mod rows;
 mod search;
 pub mod server;
 mod status;

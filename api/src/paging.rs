@@ -6,7 +6,6 @@
 //! remembered (after a while, after a restart, by another process) is counted off, which is right as long as nothing changes.
 
 use shared::query::{Place, Query, SortValue};
-use shared::store::Hits;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -59,9 +58,7 @@ impl Pages {
     }
 
     /// Remembers where a page ended. The ends of those after it do not follow on it any more.
-    pub(crate) fn remember(&self, list: List, page: usize, query: &Query, hits: &Hits) {
-        let Some(last) = hits.hits.last() else { return };
-        let end = query.place(&last.product, last.size);
+    pub(crate) fn remember(&self, list: List, page: usize, end: Place) {
         if end.values.iter().flatten().any(|value| matches!(value, SortValue::Text(text) if text.len() > LONGEST)) {
             return;
         }

@@ -14,9 +14,15 @@ pub(crate) fn json(value: &Value) -> Response {
 
 /// JSON with another status.
 pub(crate) fn json_with(status: StatusCode, value: &Value) -> Response {
-    let mut response = value.to_string().into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut response = json_text(value.to_string());
     *response.status_mut() = status;
+    response
+}
+
+/// 200 with a text that is JSON.
+pub(crate) fn json_text(text: String) -> Response {
+    let mut response = text.into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 

@@ -4,11 +4,11 @@ use crate::Api;
 use crate::error::Result;
 use crate::reply::{self, Response};
 use crate::request::{BODY_LIMIT, Request};
-use serde_json::{Value, json};
+use crate::rows::Rows;
+use serde_json::json;
 use shared::column;
 use shared::filter::{grid, pairs};
-use shared::row::row;
-use shared::store::Hits;
+use shared::query::Page;
 use std::sync::Arc;
 
 /// `POST /dataproductsearch`
@@ -16,8 +16,7 @@ pub(crate) async fn search(api: Arc<Api>, request: Request) -> Result<Response> 
     let viewer = request.viewer.clone();
     let body = request.json(BODY_LIMIT).await?;
     let query = pairs::parse(&body, &api.settings.date_format, api.settings.query_limit)?;
-    let hits = api.store.search(query, &viewer).await?;
-    Ok(reply::json(&rows(&hits)))
+    Rows::of(&api, &viewer, query).respond().await
 }
 
 /// `POST /filterdataproducts`
@@ -26,18 +25,12 @@ pub(crate) async fn filter(api: Arc<Api>, request: Request) -> Result<Response> 
     let (mut query, page) = grid::parse(&request.json(BODY_LIMIT).await?)?;
     let list = api.pages.list(&headers, &query);
     api.pages.follow_on(list, page.page, &mut query);
-    let hits = api.store.search(query.clone(), &viewer).await?;
-    api.pages.remember(list, page.page, &query, &hits);
-    Ok(reply::json(&json!({
-        "data": rows(&hits),
-        "total": hits.total,
-        "page": page.page,
-        "pageSize": page.page_size,
-    })))
-}
-
-fn rows(hits: &Hits) -> Value {
-    hits.hits.iter().map(|hit| row(hit.id, &hit.product, hit.size)).collect()
+    let (rows, total, end) = Rows::of(&api, &viewer, query).all().await?;
+    if let Some(end) = end {
+        api.pages.remember(list, page.page, end);
+    }
+    let Page { page, page_size } = page;
+    Ok(reply::json_text(format!(r#"{{"data":[{rows}],"total":{total},"page":{page},"pageSize":{page_size}}}"#)))
 }
 
 /// `GET /muidatagridconfig`

@@ -15,6 +15,7 @@ mod hardship;
 mod harness;
 mod old_faults;
 mod resume;
+mod rows;
 mod sdp;
 mod stores;
 mod support;

@@ -1,0 +1,133 @@
+//! Rows of an answer, fetched and written some at a time: a product takes several times the memory that its row takes as
+//! text, and a search may answer ten thousand of them to each of many clients.
+//!
+//! What follows is searched for by its place after the last row, so that each product that stays is there once, whatever
+//! arrives meanwhile. No connection to a database is held while a client reads.
+
+use crate::Api;
+use crate::error::Result;
+use crate::reply::{self, Response};
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use serde_json::Value;
+use shared::access::Viewer;
+use shared::filter::Filter;
+use shared::query::{Place, Query};
+use shared::row::row;
+use shared::store::{Hit, StoreError};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use sync_wrapper::SyncStream;
+use tracing::warn;
+use warp::Reply;
+use warp::http::{HeaderValue, header};
+
+/// How many rows are fetched at once.
+const PART: usize = 250;
+
+/// The rows that a query answers.
+pub(crate) struct Rows {
+    api: Arc<Api>,
+    viewer: Viewer,
+    /// What is still to be asked, one after the other.
+    queries: VecDeque<Query>,
+    /// How many rows are still to be fetched.
+    left: usize,
+    /// How many match the first query.
+    total: usize,
+    /// Where the last row stands.
+    last: Option<Place>,
+}
+
+impl Rows {
+    /// Those of a query. One whose exact matches come first is two: these, and then all others.
+    pub(crate) fn of(api: &Arc<Api>, viewer: &Viewer, query: Query) -> Rows {
+        let left = query.limit;
+        let queries = match (&query.first, query.offset) {
+            (Some(first), 0) if left > PART => {
+                let both = |other: Filter| Query {
+                    filter: Filter::And(vec![query.filter.clone(), other]),
+                    first: None,
+                    ..query.clone()
+                };
+                [both(first.clone()), both(Filter::Not(Box::new(first.clone())))].into()
+            }
+            _ => [query].into(),
+        };
+        Rows { api: api.clone(), viewer: viewer.clone(), queries, left, total: 0, last: None }
+    }
+
+    /// The next rows, as the inside of a JSON array; empty at the end.
+    pub(crate) async fn next(&mut self) -> std::result::Result<String, StoreError> {
+        while let Some(query) = self.queries.front_mut().filter(|_| self.left > 0) {
+            let limit = PART.min(self.left);
+            let asked = Query { limit, ..query.clone() };
+            let hits = self.api.store.search(asked, &self.viewer).await?;
+            self.total = self.total.max(hits.total);
+            self.left -= hits.hits.len().min(self.left);
+            if let Some(last) = hits.hits.last() {
+                let place = query.place(&last.product, last.size);
+                (query.after, query.offset, query.first) = (Some(place.clone()), 0, None);
+                self.last = Some(place);
+            }
+            if hits.hits.len() < limit {
+                self.queries.pop_front();
+            }
+            if !hits.hits.is_empty() {
+                return Ok(text(&hits.hits));
+            }
+        }
+        Ok(String::new())
+    }
+
+    /// All of them, how many there are in all, and where the last one stands.
+    pub(crate) async fn all(mut self) -> Result<(String, usize, Option<Place>)> {
+        let mut rows = String::new();
+        loop {
+            let next = self.next().await?;
+            if next.is_empty() {
+                return Ok((rows, self.total, self.last));
+            }
+            separate(&mut rows);
+            rows.push_str(&next);
+        }
+    }
+
+    /// The answer that is a JSON array of them. Its length is told where all were fetched at once; of a longer one the
+    /// connection breaks where it cannot go on.
+    pub(crate) async fn respond(mut self) -> Result<Response> {
+        let first = self.next().await?;
+        if self.left == 0 || self.queries.is_empty() {
+            return Ok(reply::json_text(format!("[{first}]")));
+        }
+        let begin = stream::once(std::future::ready(Ok(Bytes::from(format!("[{first}")))));
+        let parts = stream::try_unfold(Some(self), |rows| async move {
+            let Some(mut rows) = rows else { return Ok(None) };
+            let next = rows.next().await.inspect_err(|error| warn!("an answer breaks off: {error}"))?;
+            if next.is_empty() {
+                return Ok(Some((Bytes::from_static(b"]"), None)));
+            }
+            Ok::<_, StoreError>(Some((Bytes::from(format!(",{next}")), Some(rows))))
+        });
+        // What warp streams must be `Sync`, which only who polls it from two threads at once would need.
+        let parts = SyncStream::new(begin.chain(parts));
+        let mut response = warp::reply::stream(parts).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(response)
+    }
+}
+
+fn text(hits: &[Hit]) -> String {
+    let mut text = String::new();
+    for hit in hits {
+        separate(&mut text);
+        text.push_str(&Value::from(row(hit.id, &hit.product, hit.size)).to_string());
+    }
+    text
+}
+
+fn separate(rows: &mut String) {
+    if !rows.is_empty() {
+        rows.push(',');
+    }
+}
