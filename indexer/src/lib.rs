@@ -425,6 +425,8 @@ mod tests {
             stand = stands(store).await;
         }
         indexer.abort();
+        // One that still noticed something would write it.
+        let _ = indexer.await;
         stand
     }
 

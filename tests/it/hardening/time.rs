@@ -112,7 +112,7 @@ fn a_search_in_postgresql_ends_with_its_client() {
         database.execute("SELECT pg_stat_clear_snapshot()");
         database.value(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' \
-             AND query LIKE '%ORDER BY p.date_created%'",
+             AND query LIKE '%data_product p %p.number%'",
         )
     };
     let mut stream = running.api.connect();
