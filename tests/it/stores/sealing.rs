@@ -294,6 +294,18 @@ async fn segments_of_another_format_are_made_again() {
 }
 
 #[tokio::test]
+async fn who_searched_before_segments_were_thrown_away_finds_all() {
+    let home = Home::new();
+    let (store, api) = (home.indexer("volume").await, home.api("volume"));
+    apply(&store, some(0..300, "a")).await;
+    store.seal(1).await.expect("sealed");
+    assert_eq!(find(&api, everything(), &staff()).await.len(), 300);
+    home.server_side.execute("DELETE FROM segment");
+    home.server_side.execute("UPDATE dpd_indexing_state SET sealed = 0, revision = nextval('product_number')");
+    assert_eq!(find(&api, everything(), &staff()).await.len(), 300);
+}
+
+#[tokio::test]
 async fn the_tail_is_sealed_where_it_is_long_enough() {
     let home = Home::new();
     let store = home.indexer("volume").await;

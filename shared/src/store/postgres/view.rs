@@ -47,6 +47,8 @@ struct Unsealed {
 #[derive(Debug, Default)]
 pub(super) struct View {
     revision: i64,
+    /// All up to this number are in segments.
+    sealed: u64,
     pub(super) segments: Vec<Sealed>,
     superseded: Vec<u64>,
     /// The last superseding that was read.
@@ -56,13 +58,6 @@ pub(super) struct View {
     last: u64,
     tail_pages: Vec<Arc<Page>>,
     keys: Arc<HashMap<String, i32>>,
-}
-
-/// How a volume's segments stand.
-struct State {
-    revision: i64,
-    /// All up to this number are in segments.
-    sealed: i64,
 }
 
 impl View {
@@ -76,11 +71,14 @@ impl View {
         if revision == before.revision {
             return Ok(before.clone());
         }
-        let state = State { revision, sealed };
-        Ok(Arc::new(before.follow(&state, connection, prefix).await?))
+        let sealed = sealed.cast_unsigned();
+        let anew = View::default();
+        // Where segments were thrown away, what was in them is in the tail again, and was not read as that.
+        let before = if sealed < before.sealed { &anew } else { &**before };
+        Ok(Arc::new(before.follow(revision, sealed, connection, prefix).await?))
     }
 
-    async fn follow(&self, state: &State, connection: &mut PgConnection, prefix: &str) -> Result<View> {
+    async fn follow(&self, revision: i64, sealed: u64, connection: &mut PgConnection, prefix: &str) -> Result<View> {
         let segments = segments(connection, prefix, &self.segments).await?;
         let same = segments.iter().map(|segment| segment.id).eq(self.segments.iter().map(|segment| segment.id));
         // What is in a segment that was made anew needs not be superseded any more.
@@ -89,7 +87,6 @@ impl View {
         let mut all: Vec<u64> = if same { self.superseded.clone() } else { Vec::new() };
         all.extend(new.iter().map(|(number, _)| *number));
         all.sort_unstable();
-        let sealed = state.sealed.cast_unsigned();
         let mut tail: BTreeMap<u64, Arc<Unsealed>> =
             self.tail.range(sealed + 1..).map(|(number, own)| (*number, own.clone())).collect();
         let mut keys = self.keys.clone();
@@ -104,7 +101,7 @@ impl View {
         let unchanged = tail.keys().eq(self.tail.keys());
         let tail_pages = if unchanged { self.tail_pages.clone() } else { pages(&tail) };
         let at = new.iter().map(|(_, at)| *at).max().unwrap_or(0).max(from);
-        Ok(View { revision: state.revision, segments, superseded: all, at, tail, last, tail_pages, keys })
+        Ok(View { revision, sealed, segments, superseded: all, at, tail, last, tail_pages, keys })
     }
 
     /// The numbers of a segment that are superseded.
