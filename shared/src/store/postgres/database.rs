@@ -148,9 +148,8 @@ impl Database {
 
     /// Does a piece of work within a limit of its own.
     pub(super) async fn bounded_by<T>(&self, limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-        tokio::time::timeout(limit + MARGIN, work).await.unwrap_or_else(|_| {
-            Err(StoreError::TooLong(format!("PostgreSQL gave no answer within {} s", limit.as_secs())))
-        })
+        let too_long = |_| Err(StoreError::TooLong(TOO_LONG.to_owned()));
+        tokio::time::timeout(limit + MARGIN, work).await.unwrap_or_else(too_long)
     }
 }
 
