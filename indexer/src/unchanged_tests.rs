@@ -1,3 +1,5 @@
+//! What walks leave out, and what they must not.
+
 use super::*;
 
 fn folder(text: &str) -> Folder {
