@@ -173,6 +173,19 @@ async fn annotations_are_listed_and_changed_by_their_authors() {
 }
 
 #[tokio::test]
+async fn an_annotation_that_nobody_changed_was_last_changed_when_it_was_made() {
+    let home = Home::new();
+    let (_indexer, api) = (home.indexer("volume").await, home.api("volume"));
+    let product = uid::on_volume("eb-1", "/v", &at("a"));
+    for _ in 0..300 {
+        api.annotations().expect("annotations").create(&draft(product, "text", "me")).await.expect("created");
+    }
+    for annotation in annotations(&api, product).await {
+        assert_eq!(annotation.timestamp_created, annotation.timestamp_modified);
+    }
+}
+
+#[tokio::test]
 async fn products_are_found_by_their_annotations() {
     let home = Home::new();
     let (indexer, api) = (home.indexer("volume").await, home.api("volume"));

@@ -10,8 +10,9 @@ use uuid::Uuid;
 pub(super) async fn create(connection: &mut PgConnection, prefix: &str, draft: &Draft) -> Result<()> {
     let Cells { value, day } = Cells::of(&draft.text.clone().into());
     sqlx::query(
-        "INSERT INTO annotation (volume_prefix, data_product_uid, annotation_text, user_principal_name, value, day) \
-         VALUES ($1, $2, $3, $4, $5, $6)",
+        // One look at the clock for both times.
+        "INSERT INTO annotation (volume_prefix, data_product_uid, annotation_text, user_principal_name, value, day, \
+         timestamp_created, timestamp_modified) SELECT $1, $2, $3, $4, $5, $6, now, now FROM clock_timestamp() now",
     )
     .bind(prefix)
     .bind(draft.product)
