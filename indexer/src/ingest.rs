@@ -205,6 +205,9 @@ impl Worker {
             return Ok(());
         }
         self.watch.add(folder, open.dir(), &own);
+        if hint.is_of_event() {
+            self.watch.look_again(folder, &own);
+        }
         let mut listing = open.list()?;
         if listing.unreadable_names > 0 {
             warn!(%folder, "{} names that are not UTF-8 are passed over", listing.unreadable_names);
@@ -258,8 +261,7 @@ impl Worker {
                 }
             }
         }
-        let urgent = hint.tickets.iter().any(|ticket| ticket.run().kind == Kind::Subtree);
-        let haste = if urgent { Haste::Some } else { Haste::None };
+        let haste = if hint.is_of_event() { Haste::Some } else { Haste::None };
         self.queue.walk_in(folder, folders, hint.tickets.clone(), haste);
     }
 

@@ -8,7 +8,7 @@
 //! What a walk finds in one folder waits as one thing, its names in one text, and becomes hints one by one: a storage path
 //! may hold a million folders.
 
-use crate::run::Ticket;
+use crate::run::{Kind, Ticket};
 use shared::flow::FlowId;
 use shared::folder::Folder;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -74,6 +74,11 @@ impl Hint {
     /// Whether only walks ask for it that were given up.
     pub(crate) fn is_given_up(&self) -> bool {
         !self.read && !self.tickets.is_empty() && self.tickets.iter().all(|ticket| ticket.run().is_cancelled())
+    }
+
+    /// Whether an event named the folder, or one that it is in.
+    pub(crate) fn is_of_event(&self) -> bool {
+        self.tickets.iter().any(|ticket| ticket.run().kind == Kind::Subtree)
     }
 
     fn merge(&mut self, other: Hint) {

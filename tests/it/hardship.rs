@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use tests::program::{Server, binary, read_all, serve, with_bare_environment};
 use tests::volume::Volume;
 
-/// Twenty products, where the kernel watches no more than eight folders; `None` where no such limit can be set.
-fn with_few_watches(volume: &Volume, reconcile_seconds: &str) -> Option<Server> {
+/// Twenty products, where the kernel watches no more than so many folders; `None` where no such limit can be set.
+fn with_few_watches(volume: &Volume, watches: usize, reconcile_seconds: &str) -> Option<Server> {
     for n in 0..20 {
         volume.product(&format!("eb-{n}"), &format!("eb-a-20240101-{n}"), "x: before");
         let folder = fs::File::open(volume.at(&format!("eb-{n}"))).expect("a folder");
@@ -18,12 +18,12 @@ fn with_few_watches(volume: &Volume, reconcile_seconds: &str) -> Option<Server> 
         folder.set_modified(long_ago).expect("a time");
     }
     // A user namespace of its own has a limit of its own.
-    let script = "echo 8 > /proc/sys/user/max_inotify_watches && exec \"$@\"";
+    let limit = format!("echo {watches} > /proc/sys/user/max_inotify_watches");
+    let script = format!("{limit} && exec \"$@\"");
     let mut command = with_bare_environment(Command::new("unshare"));
-    command.args(["-Ur", "sh", "-c", script, "sh"]).arg(binary("dpd")).arg("serve").arg(volume.path());
+    command.args(["-Ur", "sh", "-c", &script, "sh"]).arg(binary("dpd")).arg("serve").arg(volume.path());
     command.args(["--listen", "127.0.0.1:0"]).env("DPD_RECONCILE_SECONDS", reconcile_seconds);
-    let probe =
-        Command::new("unshare").args(["-Ur", "sh", "-c", "echo 8 > /proc/sys/user/max_inotify_watches"]).output();
+    let probe = Command::new("unshare").args(["-Ur", "sh", "-c", &limit]).output();
     if !probe.is_ok_and(|probe| probe.status.success()) {
         eprintln!("skipped: user namespaces cannot be made here, so no limit of watches can be set");
         return None;
@@ -36,7 +36,7 @@ fn with_few_watches(volume: &Volume, reconcile_seconds: &str) -> Option<Server> 
 #[test]
 fn what_cannot_be_watched_is_polled() {
     let volume = Volume::new();
-    let Some(server) = with_few_watches(&volume, "1") else { return };
+    let Some(server) = with_few_watches(&volume, 8, "1") else { return };
     let watch = server.status()["indexing"]["watch"].clone();
     let (watched, polled) = (watch["folders_watched"].as_u64(), watch["folders_polled"].as_u64());
     assert!(watched > Some(0) && polled > Some(0), "{watch}");
@@ -52,7 +52,7 @@ fn what_cannot_be_watched_is_polled() {
 #[test]
 fn what_is_new_is_watched_in_place_of_what_is_old() {
     let volume = Volume::new();
-    let Some(server) = with_few_watches(&volume, "3600") else { return };
+    let Some(server) = with_few_watches(&volume, 8, "3600") else { return };
     volume.product("eb-new/deep/down", "eb-a-20240101-99", "x: new");
     tests::wait_for("the new product", || (server.search(&["x:new"]).len() == 1).then_some(()));
     // Written in place, which only a watch on its own folder tells.
@@ -61,6 +61,18 @@ fn what_is_new_is_watched_in_place_of_what_is_old() {
     // And the storage path is still watched.
     volume.product("eb-newer", "eb-a-20240101-98", "x: newer");
     tests::wait_for("one more", || (server.search(&["x:newer"]).len() == 1).then_some(()));
+}
+
+#[test]
+fn what_is_new_and_cannot_be_watched_is_looked_at_again() {
+    let volume = Volume::new();
+    // The storage path alone is.
+    let Some(server) = with_few_watches(&volume, 1, "3600") else { return };
+    volume.product("eb-new", "eb-a-20240101-98", "x: new");
+    tests::wait_for("the new product", || (server.search(&["x:new"]).len() == 1).then_some(()));
+    // No event tells of what comes now.
+    volume.product("eb-new/deep", "eb-a-20240101-99", "x: new");
+    tests::wait_for("the one in it", || (server.search(&["x:new"]).len() == 2).then_some(()));
 }
 
 #[test]

@@ -29,6 +29,9 @@ use tracing::{info, warn};
 
 /// How long a file that is being written is left alone.
 const WRITING: Duration = Duration::from_millis(100);
+/// How soon a new folder that cannot be watched is looked at again at the earliest, and how old it is when that ends.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const SETTLED: Duration = Duration::from_secs(600);
 /// How many watches may be on their way out. The kernel tells when each has ended, and keeps only so many events.
 const ENDING: usize = 4096;
 /// How many folders that cannot be read are remembered by name.
@@ -151,6 +154,17 @@ impl Watch {
         let state = self.0.lock();
         let worth = worth(folder, own.modified.div_euclid(1_000_000_000));
         state.watches.is_some() && (!state.full || state.places.makes_way_for(worth).is_some())
+    }
+
+    /// Has a folder looked at again that is new, since an event led to it, and that cannot be watched: what is written in it
+    /// next would show in the next walk of everything only. As long after this look as it is since it changed last.
+    pub(crate) fn look_again(&self, folder: &Folder, own: &Own) {
+        let now = clock::now().timestamp_nanos_opt().unwrap_or(i64::MAX);
+        let age = Duration::from_nanos(u64::try_from(now.saturating_sub(own.modified)).unwrap_or_default());
+        if age < SETTLED && !self.covers(folder) {
+            let due = Instant::now() + age.max(LOOK_AGAIN);
+            self.0.list(folder.clone(), due);
+        }
     }
 
     /// Counts a folder that a walk passes without a watch on it.
@@ -397,10 +411,15 @@ impl Handler {
         } else if happened == Happened::Folder && !self.volume.prunes(name) {
             // Whatever is watched under this name is another folder now, or none.
             self.lock().forget(&path);
-            let ticket = Run::begin(Kind::Subtree, path.clone(), Reconciliation::of_everything(), &self.settle);
-            self.queue.push(path, Hint::list(vec![ticket]), Turn::Due(now));
+            self.list(path, now);
         } else if happened != Happened::Writing {
             self.measure.file_changed_in(parent);
         }
+    }
+
+    /// Has a folder walked, with all that is below it.
+    fn list(&self, folder: Folder, due: Instant) {
+        let ticket = Run::begin(Kind::Subtree, folder.clone(), Reconciliation::of_everything(), &self.settle);
+        self.queue.push(folder, Hint::list(vec![ticket]), Turn::Due(due));
     }
 }
