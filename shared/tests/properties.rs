@@ -14,6 +14,7 @@ use shared::folder::Folder;
 use shared::product::Product;
 use shared::query::Query;
 use shared::row::{FIXED, leaves, row};
+use shared::segment::Tiers;
 use shared::store::memory::{MemoryStore, Sealing, Waiting};
 use shared::store::{Change, Outcome, Store};
 use std::collections::BTreeMap;
@@ -213,7 +214,10 @@ proptest! {
 fn sealing() -> impl Strategy<Value = Sealing> {
     let waiting = || (0usize..3, 1usize..4).prop_map(|(leave, seal)| Waiting { leave, seal });
     let few = (waiting(), waiting(), 2usize..4);
-    let few = few.prop_map(|(searched, unsearched, merge)| Sealing { searched, unsearched, merge });
+    let few = few.prop_map(|(searched, unsearched, few)| {
+        let tiers = Tiers { few, many: few, ..Tiers::default() };
+        Sealing { searched, unsearched, tiers }
+    });
     prop_oneof![3 => few, 1 => Just(Sealing::default())]
 }
 

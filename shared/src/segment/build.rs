@@ -1,6 +1,6 @@
 //! The making of segments.
 
-use super::bytes::{packed, put, put_all, put_signed};
+use super::bytes::{packed, put, put_all, put_rising, put_signed};
 use super::column::Gathered;
 use super::read::Page;
 use super::{ACCESS, BY_UID, DAYS, Doc, NUMBERS, UIDS};
@@ -23,12 +23,12 @@ pub struct Builder {
 
 /// What a segment has of a product beside its leaves.
 #[derive(Debug, Clone, Copy)]
-struct Head {
-    number: u64,
-    uid: Uuid,
+pub(super) struct Head {
+    pub(super) number: u64,
+    pub(super) uid: Uuid,
     /// In days since 0000-12-31.
-    day: i32,
-    access: i32,
+    pub(super) day: i32,
+    pub(super) access: i32,
 }
 
 impl Builder {
@@ -45,7 +45,7 @@ impl Builder {
         self.bytes += size_of::<Head>();
         for leaf in leaves {
             let text = lower_text(&leaf.value);
-            self.bytes += Gathered::cost(&text);
+            self.bytes += Gathered::cost(text.len());
             self.columns.entry(leaf.key).or_default().push(product, &text, leaf.value.is_number());
         }
     }
@@ -62,25 +62,10 @@ impl Builder {
 
     /// The segment's pages, in the order of their keys.
     pub fn finish(self) -> Vec<Page> {
-        let mut order: Vec<u32> = (0..self.products.len() as u32).collect();
-        // Newest first, so that a list which nobody sorts is a segment's own order.
-        order.sort_unstable_by_key(|n| {
-            let head = &self.products[*n as usize];
-            (Reverse(head.day), head.uid, head.number)
-        });
+        let order = order(&self.products);
         let mut places = vec![0; order.len()];
         order.iter().zip(0..).for_each(|(product, place)| places[*product as usize] = place);
-        let heads: Vec<Head> = order.iter().map(|n| self.products[*n as usize]).collect();
-        let mut pages = Pages::default();
-        for (key, column) in [
-            (NUMBERS, numbers(&heads)),
-            (UIDS, uids(&heads)),
-            (BY_UID, by_uid(&heads)),
-            (DAYS, days(&heads)),
-            (ACCESS, access(&heads)),
-        ] {
-            pages.push(key, column);
-        }
+        let mut pages = Pages::of(&order.iter().map(|n| self.products[*n as usize]).collect::<Vec<_>>());
         for (key, column) in self.columns {
             pages.push(key, packed(&column.encode(&places)));
         }
@@ -88,16 +73,41 @@ impl Builder {
     }
 }
 
+/// The order of products in a segment: newest first, so that a list which nobody sorts is a segment's own order.
+pub(super) fn order(products: &[Head]) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..products.len() as u32).collect();
+    order.sort_unstable_by_key(|n| {
+        let head = &products[*n as usize];
+        (Reverse(head.day), head.uid, head.number)
+    });
+    order
+}
+
 /// Collects columns to pages.
 #[derive(Default)]
-struct Pages {
+pub(super) struct Pages {
     pages: Vec<Page>,
     columns: Vec<(i32, Vec<u8>)>,
     bytes: usize,
 }
 
 impl Pages {
-    fn push(&mut self, key: i32, column: Vec<u8>) {
+    /// Those that tell of products, in their order, what are no leaves. The columns of leaves follow, by key.
+    pub(super) fn of(heads: &[Head]) -> Pages {
+        let mut pages = Pages::default();
+        for (key, column) in [
+            (NUMBERS, numbers(heads)),
+            (UIDS, uids(heads)),
+            (BY_UID, by_uid(heads)),
+            (DAYS, days(heads)),
+            (ACCESS, access(heads)),
+        ] {
+            pages.push(key, column);
+        }
+        pages
+    }
+
+    pub(super) fn push(&mut self, key: i32, column: Vec<u8>) {
         if !self.columns.is_empty() && self.bytes + column.len() > PAGE {
             self.turn();
         }
@@ -119,7 +129,7 @@ impl Pages {
         self.pages.push(Page { first: *first, last: *last, bytes });
     }
 
-    fn finish(mut self) -> Vec<Page> {
+    pub(super) fn finish(mut self) -> Vec<Page> {
         self.turn();
         self.pages
     }
@@ -162,15 +172,26 @@ fn days(heads: &[Head]) -> Vec<u8> {
     packed(&bytes)
 }
 
-/// The rules there are, and which of them each product has.
+/// The rules there are, the one of them that most products have, and the others with theirs: a search by somebody who may see
+/// nearly all reads little.
 fn access(heads: &[Head]) -> Vec<u8> {
     let mut rules: Vec<i32> = heads.iter().map(|head| head.access).collect();
     rules.sort_unstable();
-    rules.dedup();
-    let of: Vec<u32> = heads.iter().map(|head| rules.binary_search(&head.access).unwrap_or_default() as u32).collect();
+    let runs: Vec<&[i32]> = rules.chunk_by(|a, b| a == b).collect();
+    let most = (0..runs.len()).max_by_key(|n| runs[*n].len()).unwrap_or_default();
+    let rules: Vec<i32> = runs.iter().map(|run| run[0]).collect();
+    let rule = |head: &Head| rules.binary_search(&head.access).unwrap_or_default();
+    let others: Vec<(u32, u32)> = (0..)
+        .zip(heads)
+        .map(|(place, head)| (place, rule(head) as u32))
+        .filter(|other| other.1 as usize != most)
+        .collect();
     let mut bytes = Vec::new();
     put(&mut bytes, rules.len() as u64);
+    put(&mut bytes, most as u64);
     rules.iter().for_each(|rule| put_signed(&mut bytes, i64::from(*rule)));
-    put_all(&mut bytes, &of, rules.len() as u32);
+    put(&mut bytes, others.len() as u64);
+    put_rising(&mut bytes, others.iter().map(|(place, _)| *place));
+    put_all(&mut bytes, &others.iter().map(|(_, rule)| *rule).collect::<Vec<_>>(), rules.len() as u32);
     packed(&bytes)
 }

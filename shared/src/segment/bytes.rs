@@ -1,6 +1,7 @@
 //! Numbers as bytes, and bytes compressed.
 
 use super::{Failed, Result};
+use fixedbitset::FixedBitSet;
 use std::borrow::Cow;
 
 /// Bytes that are kept as they are.
@@ -33,6 +34,15 @@ pub(super) fn put_all(bytes: &mut Vec<u8>, numbers: &[u32], largest: u32) {
     };
     bytes.push(width);
     numbers.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()[..usize::from(width)]));
+}
+
+/// Appends numbers that do not fall: how much more each is than the one before.
+pub(super) fn put_rising(bytes: &mut Vec<u8>, numbers: impl Iterator<Item = u32>) {
+    let mut before = 0;
+    for number in numbers {
+        put(bytes, u64::from(number - before));
+        before = number;
+    }
 }
 
 /// What is read from the front of bytes.
@@ -74,15 +84,67 @@ impl<'a> Reader<'a> {
     }
 
     /// So many numbers of [`put_all`].
-    pub(super) fn all(&mut self, count: usize) -> Result<Vec<u32>> {
+    pub(super) fn all(&mut self, count: usize) -> Result<Numbers<'a>> {
         let width = self.take(1)?[0];
         let bytes = self.take(count.checked_mul(usize::from(width)).ok_or(Failed::Damaged)?)?;
-        Ok(match width {
-            1 => bytes.iter().map(|byte| u32::from(*byte)).collect(),
-            2 => bytes.as_chunks().0.iter().map(|pair| u32::from(u16::from_le_bytes(*pair))).collect(),
-            4 => bytes.as_chunks().0.iter().map(|four| u32::from_le_bytes(*four)).collect(),
-            _ => return Err(Failed::Damaged),
-        })
+        match width {
+            1 => Ok(Numbers::One(bytes)),
+            2 => Ok(Numbers::Two(bytes.as_chunks().0)),
+            4 => Ok(Numbers::Four(bytes.as_chunks().0)),
+            _ => Err(Failed::Damaged),
+        }
+    }
+
+    /// So many numbers that do not fall, of [`put_rising`].
+    pub(super) fn rising(&mut self, count: usize) -> Result<Vec<u32>> {
+        let mut number = 0u32;
+        let mut next = || {
+            number = number.checked_add(self.small()?).ok_or(Failed::Damaged)?;
+            Ok(number)
+        };
+        (0..count).map(|_| next()).collect()
+    }
+}
+
+/// Numbers of [`put_all`], as they are kept: in one, two or four bytes each.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Numbers<'a> {
+    One(&'a [u8]),
+    Two(&'a [[u8; 2]]),
+    Four(&'a [[u8; 4]]),
+}
+
+impl Numbers<'_> {
+    /// Calls for each of them, in order.
+    pub(super) fn each(self, each: impl FnMut(u32)) {
+        match self {
+            Numbers::One(bytes) => bytes.iter().map(|byte| u32::from(*byte)).for_each(each),
+            Numbers::Two(bytes) => bytes.iter().map(|two| u32::from(u16::from_le_bytes(*two))).for_each(each),
+            Numbers::Four(bytes) => bytes.iter().map(|four| u32::from_le_bytes(*four)).for_each(each),
+        }
+    }
+
+    pub(super) fn to_vec(self) -> Vec<u32> {
+        let mut all = Vec::new();
+        self.each(|number| all.push(number));
+        all
+    }
+
+    /// Adds the places of those that pass.
+    pub(super) fn add(self, passes: impl Fn(u32) -> bool, places: &mut FixedBitSet) {
+        match self {
+            Numbers::One(bytes) => add(bytes, |byte| passes(u32::from(*byte)), places),
+            Numbers::Two(bytes) => add(bytes, |two| passes(u32::from(u16::from_le_bytes(*two))), places),
+            Numbers::Four(bytes) => add(bytes, |four| passes(u32::from_le_bytes(*four)), places),
+        }
+    }
+}
+
+/// Adds the places of those that pass, 64 at a time.
+fn add<T>(all: &[T], passes: impl Fn(&T) -> bool, places: &mut FixedBitSet) {
+    const BITS: usize = usize::BITS as usize;
+    for (block, some) in places.as_mut_slice().iter_mut().zip(all.chunks(BITS)) {
+        *block |= some.iter().enumerate().fold(0, |bits, (n, one)| bits | usize::from(passes(one)) << n);
     }
 }
 
@@ -117,15 +179,22 @@ mod tests {
         for largest in [0xff, 0xffff, u32::MAX] {
             put_all(&mut bytes, &[0, 7, largest], largest);
         }
+        put_rising(&mut bytes, [3, 3, 500, u32::MAX].into_iter());
         let mut reader = Reader(&bytes);
         assert_eq!(numbers.map(|_| reader.number().expect("a number")), numbers);
         assert_eq!([(); 5].map(|()| reader.signed().expect("a number")), [-1, 0, 1, i64::MIN, i64::MAX]);
         for largest in [0xff, 0xffff, u32::MAX] {
-            assert_eq!(reader.all(3).expect("numbers"), [0, 7, largest]);
+            let numbers = reader.all(3).expect("numbers");
+            assert_eq!(numbers.to_vec(), [0, 7, largest]);
+            let mut places = FixedBitSet::with_capacity(3);
+            numbers.add(|number| number != 7, &mut places);
+            assert_eq!(places.ones().collect::<Vec<_>>(), [0, 2]);
         }
+        assert_eq!(reader.rising(4).expect("numbers"), [3, 3, 500, u32::MAX]);
         assert_eq!(reader.number(), Err(Failed::Damaged));
         assert_eq!(Reader(&[0xff; 20]).number(), Err(Failed::Damaged));
-        assert_eq!(Reader(&[3, 0, 0, 0]).all(1), Err(Failed::Damaged));
+        assert_eq!(Reader(&[3, 0, 0, 0]).all(1).err(), Some(Failed::Damaged));
+        assert_eq!(Reader(&[1, 0xff, 0xff, 0xff, 0xff, 0xf]).rising(2), Err(Failed::Damaged));
     }
 
     #[test]

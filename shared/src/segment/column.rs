@@ -1,26 +1,31 @@
 //! A column: the distinct values that the products of a segment have under one key, in order, and who has which.
 
-use super::bytes::{Reader, put, put_all};
+use super::bytes::{Numbers, Reader, put, put_all, put_rising};
 use super::{Failed, Result};
 use crate::date;
 use crate::filter::{Comparison, Test, Text};
 use crate::query::SortValue;
 use fixedbitset::FixedBitSet;
 use memchr::memmem;
+use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ops::Range;
 
 /// What stands behind each text. No text in UTF-8 holds it, so that a text which is looked for is never found across two.
 const END: u8 = 0xff;
+/// The place of a product that has none.
+pub(super) const GONE: u32 = u32::MAX;
 /// A column is kept densely where at least one product in so many has a value.
 const DENSE: usize = 4;
 
-/// A column, decoded.
+/// A column, decoded as far as what is asked of it needs.
 #[derive(Debug)]
-pub(super) struct Column {
-    /// The texts of the entries in lower case, numbers as JSON writes them, [`END`] behind each.
-    texts: Vec<u8>,
-    /// Where each text ends.
+pub(super) struct Column<'a> {
+    bytes: Cow<'a, [u8]>,
+    /// Where in it the texts of the entries are, in lower case, numbers as JSON writes them, [`END`] behind each.
+    texts: Range<usize>,
+    /// Where each text ends, from where they begin.
     ends: Vec<u32>,
     /// How many entries are numbers: these come first, by value.
     numbers: usize,
@@ -32,8 +37,8 @@ pub(super) struct Column {
 /// Which entries products have, by their places.
 #[derive(Debug)]
 enum Cells {
-    /// For each product the number of its only entry, counted from 1; 0 for none.
-    Dense(Vec<u32>),
+    /// For each of so many products the number of its only entry, counted from 1, 0 for none: from this byte on.
+    Dense { products: usize, from: usize },
     /// Pairs of a product and an entry, in order.
     Sparse { products: Vec<u32>, entries: Vec<u32> },
 }
@@ -69,42 +74,23 @@ impl Gathered {
         self.values.push(Gathering { end: self.texts.len() as u32, product, is_number });
     }
 
-    /// How many bytes the next value takes.
-    pub(super) fn cost(text: &str) -> usize {
-        text.len() + size_of::<Gathering>()
+    /// How many bytes a value takes whose text has so many.
+    pub(super) fn cost(text: usize) -> usize {
+        text + size_of::<Gathering>()
     }
 
     /// The column as it is kept, of products whose places `places` tells.
     pub(super) fn encode(&self, places: &[u32]) -> Vec<u8> {
         let (entries, of_values) = self.entries();
-        let mut bytes = Vec::new();
-        put(&mut bytes, entries.len() as u64);
-        put(&mut bytes, entries.iter().filter(|(number, _)| !number.is_nan()).count() as u64);
-        let same: Vec<usize> = (1..entries.len()).filter(|&n| entries[n].0 == entries[n - 1].0).collect();
-        put(&mut bytes, same.len() as u64);
-        same.iter().for_each(|n| put(&mut bytes, *n as u64));
-        entries.iter().for_each(|(_, text)| put(&mut bytes, text.len() as u64));
-        for (_, text) in &entries {
-            bytes.extend_from_slice(text);
-            bytes.push(END);
-        }
-        let mut pairs: Vec<(u32, u32)> = self
-            .values
-            .iter()
-            .zip(of_values)
-            .map(|(value, entry)| (places[usize::from(value.product)], entry))
-            .collect();
-        pairs.sort_unstable();
-        pairs.dedup();
-        put_cells(&mut bytes, &pairs, entries.len(), places.len());
-        bytes
+        let place = |value: &Gathering| places[usize::from(value.product)];
+        encode(&entries, self.values.iter().map(place).zip(of_values).collect(), places.len())
     }
 
     /// The distinct values in order, and for each value which of them it is. What is no number has NaN as its number.
-    fn entries(&self) -> (Vec<(f64, &[u8])>, Vec<u32>) {
+    fn entries(&self) -> (Vec<Entry<'_>>, Vec<u32>) {
         let mut begin = 0;
         let mut distinct: HashMap<(bool, &[u8]), u32> = HashMap::new();
-        let mut entries: Vec<(f64, &[u8])> = Vec::new();
+        let mut entries: Vec<Entry<'_>> = Vec::new();
         let mut of_values = Vec::with_capacity(self.values.len());
         for Gathering { end, is_number, .. } in &self.values {
             let text = &self.texts[begin..*end as usize];
@@ -116,16 +102,70 @@ impl Gathered {
             of_values.push(*entry);
         }
         let mut order: Vec<u32> = (0..entries.len() as u32).collect();
-        order.sort_unstable_by(|a, b| {
-            let ((number, text), (other, other_text)) = (entries[*a as usize], entries[*b as usize]);
-            // What is not a number comes after all numbers.
-            number.total_cmp(&other).then_with(|| text.cmp(other_text))
-        });
+        order.sort_unstable_by(|a, b| in_order(&entries[*a as usize], &entries[*b as usize]));
         let mut rank = vec![0; entries.len()];
         order.iter().zip(0..).for_each(|(entry, n)| rank[*entry as usize] = n);
         of_values.iter_mut().for_each(|entry| *entry = rank[*entry as usize]);
         (order.into_iter().map(|entry| entries[entry as usize]).collect(), of_values)
     }
+}
+
+/// The number and the text of an entry. What is no number has NaN as its number, and so comes after all numbers.
+type Entry<'a> = (f64, &'a [u8]);
+
+fn in_order((number, text): &Entry<'_>, (other, other_text): &Entry<'_>) -> Ordering {
+    number.total_cmp(other).then_with(|| text.cmp(other_text))
+}
+
+/// A column as it is kept: its entries in order, and pairs of a product's place and one of its entries.
+fn encode(entries: &[Entry<'_>], mut pairs: Vec<(u32, u32)>, products: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put(&mut bytes, entries.len() as u64);
+    put(&mut bytes, entries.iter().filter(|(number, _)| !number.is_nan()).count() as u64);
+    let same: Vec<usize> = (1..entries.len()).filter(|&n| entries[n].0 == entries[n - 1].0).collect();
+    put(&mut bytes, same.len() as u64);
+    same.iter().for_each(|n| put(&mut bytes, *n as u64));
+    entries.iter().for_each(|(_, text)| put(&mut bytes, text.len() as u64));
+    for (_, text) in entries {
+        bytes.extend_from_slice(text);
+        bytes.push(END);
+    }
+    pairs.sort_unstable();
+    pairs.dedup();
+    put_cells(&mut bytes, &pairs, entries.len(), products);
+    bytes
+}
+
+/// One column of several, and how many bytes a builder would have taken for it. Beside each column is where its products
+/// are in the new one, [`GONE`] for those that are not; `None` where nobody has a value.
+pub(super) fn merged(columns: &[(Column<'_>, &[u32])], products: usize) -> Result<Option<(Vec<u8>, usize)>> {
+    let mut all: Vec<(Entry<'_>, usize, usize)> = Vec::new();
+    for (at, (column, places)) in columns.iter().enumerate() {
+        let of_somebody = column.entries_of(places)?;
+        all.extend(of_somebody.ones().map(|entry| (column.entry(entry), at, entry)));
+    }
+    // Each column's are in order already, which a sort that is stable takes advantage of.
+    all.sort_by(|(a, ..), (b, ..)| in_order(a, b));
+    let mut entries: Vec<Entry<'_>> = Vec::new();
+    let mut ranks: Vec<Vec<u32>> = columns.iter().map(|(column, _)| vec![0; column.len()]).collect();
+    for (entry, at, own) in all {
+        if entries.last().is_none_or(|last| in_order(last, &entry).is_ne()) {
+            entries.push(entry);
+        }
+        ranks[at][own] = entries.len() as u32 - 1;
+    }
+    let (mut pairs, mut cost) = (Vec::new(), 0);
+    for ((column, places), ranks) in columns.iter().zip(&ranks) {
+        column.each(|product, entry| {
+            let place = places[product as usize];
+            if place != GONE {
+                let rank = ranks[entry as usize];
+                pairs.push((place, rank));
+                cost += Gathered::cost(entries[rank as usize].1.len());
+            }
+        });
+    }
+    Ok((!pairs.is_empty()).then(|| (encode(&entries, pairs, products), cost)))
 }
 
 /// The number that JSON writes so. The two zeros are one.
@@ -146,20 +186,19 @@ fn put_cells(bytes: &mut Vec<u8>, pairs: &[(u32, u32)], entries: usize, products
     }
     bytes.push(0);
     put(bytes, pairs.len() as u64);
-    let mut before = 0;
-    for (product, _) in pairs {
-        put(bytes, u64::from(product - before));
-        before = *product;
-    }
+    put_rising(bytes, pairs.iter().map(|(product, _)| *product));
     let of: Vec<u32> = pairs.iter().map(|(_, entry)| *entry).collect();
     put_all(bytes, &of, entries as u32);
 }
 
-impl Column {
+impl Column<'_> {
     /// Reads what [`Gathered::encode`] wrote.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Column> {
-        let mut reader = Reader(bytes);
+    pub(super) fn decode(bytes: Cow<'_, [u8]>) -> Result<Column<'_>> {
+        let mut reader = Reader(&bytes);
         let (count, numbers, same) = (reader.count()?, reader.count()?, reader.count()?);
+        if numbers > count {
+            return Err(Failed::Damaged);
+        }
         let same = (0..same).map(|_| reader.small()).collect::<Result<_>>()?;
         let mut ends = Vec::with_capacity(count.min(bytes.len()));
         let mut end = 0u32;
@@ -168,27 +207,26 @@ impl Column {
             end = end.checked_add(text + u32::from(n > 0)).ok_or(Failed::Damaged)?;
             ends.push(end);
         }
-        let texts = reader.take(if count == 0 { 0 } else { end as usize + 1 })?.to_vec();
+        let begin = bytes.len() - reader.0.len();
+        let texts = begin..begin + reader.take(if count == 0 { 0 } else { end as usize + 1 })?.len();
         let cells = match reader.take(1)?[0] {
             1 => {
                 let products = reader.count()?;
-                Cells::Dense(reader.all(products)?)
+                let from = bytes.len() - reader.0.len();
+                reader.all(products)?;
+                Cells::Dense { products, from }
             }
             _ => {
                 let pairs = reader.count()?;
-                let mut product = 0u32;
-                let mut next = || {
-                    product = product.checked_add(reader.small()?).ok_or(Failed::Damaged)?;
-                    Ok(product)
-                };
-                let products = (0..pairs).map(|_| next()).collect::<Result<_>>()?;
-                Cells::Sparse { products, entries: reader.all(pairs)? }
+                Cells::Sparse { products: reader.rising(pairs)?, entries: reader.all(pairs)?.to_vec() }
             }
         };
-        if numbers > count {
-            return Err(Failed::Damaged);
-        }
-        Ok(Column { texts, ends, numbers, same, cells })
+        Ok(Column { texts, ends, numbers, same, cells, bytes })
+    }
+
+    /// The texts of all entries.
+    fn texts(&self) -> &[u8] {
+        &self.bytes[self.texts.clone()]
     }
 
     /// How many entries there are.
@@ -201,7 +239,7 @@ impl Column {
     }
 
     fn bytes(&self, entry: usize) -> &[u8] {
-        &self.texts[self.begin(entry)..self.ends[entry] as usize]
+        &self.texts()[self.begin(entry)..self.ends[entry] as usize]
     }
 
     /// The text of an entry, in lower case.
@@ -212,6 +250,25 @@ impl Column {
     /// The number that an entry is, where it is one.
     fn number(&self, entry: usize) -> f64 {
         number(self.bytes(entry))
+    }
+
+    fn entry(&self, entry: usize) -> Entry<'_> {
+        (if entry < self.numbers { self.number(entry) } else { f64::NAN }, self.bytes(entry))
+    }
+
+    /// The entries of products that have a place.
+    fn entries_of(&self, places: &[u32]) -> Result<FixedBitSet> {
+        let mut of_somebody = FixedBitSet::with_capacity(self.len());
+        let mut damaged = false;
+        self.each(|product, entry| match places.get(product as usize) {
+            Some(place) if (entry as usize) < self.len() => {
+                if *place != GONE {
+                    of_somebody.insert(entry as usize);
+                }
+            }
+            _ => damaged = true,
+        });
+        if damaged { Err(Failed::Damaged) } else { Ok(of_somebody) }
     }
 
     /// What products that have the entry are ordered by.
@@ -238,42 +295,49 @@ impl Column {
     /// Calls for each product and each of its entries, in order.
     pub(super) fn each(&self, mut each: impl FnMut(u32, u32)) {
         match &self.cells {
-            Cells::Dense(cells) => {
-                for (product, cell) in (0..).zip(cells) {
+            Cells::Dense { products, from } => {
+                let mut product = 0;
+                self.dense(*products, *from).each(|cell| {
                     if let Some(entry) = cell.checked_sub(1) {
                         each(product, entry);
                     }
-                }
+                    product += 1;
+                });
             }
             Cells::Sparse { products, entries } => products.iter().zip(entries).for_each(|(p, e)| each(*p, *e)),
         }
     }
 
+    fn dense(&self, products: usize, from: usize) -> Numbers<'_> {
+        // It was read before.
+        Reader(&self.bytes[from..]).all(products).unwrap_or(Numbers::One(&[]))
+    }
+
     /// Adds the products that have an entry which passes.
     pub(super) fn add(&self, passing: &Passing, products: &mut FixedBitSet) {
-        let most = products.len();
-        let mut add = |passes: &dyn Fn(u32) -> bool| {
-            self.each(|product, entry| {
-                if passes(entry) && (product as usize) < most {
-                    products.insert(product as usize);
-                }
-            });
-        };
-        match (passing, &self.cells) {
-            (Passing::Within(range), _) if range.is_empty() => {}
-            (Passing::Within(range), Cells::Dense(cells)) => {
-                let (from, width) = (range.start + 1, range.end - range.start);
-                add_dense(cells, |cell| cell.wrapping_sub(from) < width, products);
+        match passing {
+            Passing::Within(range) if range.is_empty() => {}
+            Passing::Within(range) => {
+                let (from, width) = (range.start, range.end - range.start);
+                self.add_those(|entry| entry.wrapping_sub(from) < width, products);
             }
-            (Passing::Each(each), Cells::Dense(cells)) => {
-                add_dense(
-                    cells,
-                    |cell| cell.checked_sub(1).is_some_and(|n| each.get(n as usize) == Some(&true)),
-                    products,
-                );
+            Passing::Each(each) if !each.contains(&true) => {}
+            Passing::Each(each) => self.add_those(|entry| each.get(entry as usize) == Some(&true), products),
+        }
+    }
+
+    fn add_those(&self, passes: impl Fn(u32) -> bool, products: &mut FixedBitSet) {
+        match &self.cells {
+            // Without an entry it is the last number there is, which no entry has.
+            Cells::Dense { products: count, from } => {
+                self.dense(*count, *from).add(|cell| passes(cell.wrapping_sub(1)), products);
             }
-            (Passing::Within(range), Cells::Sparse { .. }) => add(&|entry| range.contains(&entry)),
-            (Passing::Each(each), Cells::Sparse { .. }) => add(&|entry| each.get(entry as usize) == Some(&true)),
+            Cells::Sparse { products: own, entries } => {
+                let most = products.len();
+                let passing =
+                    own.iter().zip(entries).filter(|(product, entry)| passes(**entry) && (**product as usize) < most);
+                products.extend(passing.map(|(product, _)| *product as usize));
+            }
         }
     }
 
@@ -307,10 +371,10 @@ impl Column {
         if text.is_empty() {
             return self.all();
         }
-        let mut each = vec![false; self.len()];
+        let (mut each, texts) = (vec![false; self.len()], self.texts());
         let finder = memmem::Finder::new(text);
         let (mut entry, mut from) = (0, 0);
-        while let Some(at) = self.texts.get(from..).and_then(|rest| finder.find(rest)) {
+        while let Some(at) = texts.get(from..).and_then(|rest| finder.find(rest)) {
             entry += self.ends[entry..].partition_point(|end| (*end as usize) < from + at);
             let Some(passes) = each.get_mut(entry) else { break };
             *passes = true;
@@ -365,14 +429,6 @@ impl Column {
     }
 }
 
-/// Adds the products whose cell passes, 64 at a time.
-pub(super) fn add_dense(cells: &[u32], passes: impl Fn(u32) -> bool, products: &mut FixedBitSet) {
-    const BITS: usize = usize::BITS as usize;
-    for (block, cells) in products.as_mut_slice().iter_mut().zip(cells.chunks(BITS)) {
-        *block |= cells.iter().enumerate().fold(0, |bits, (n, cell)| bits | usize::from(passes(*cell)) << n);
-    }
-}
-
 /// The first number of a range for which something does not hold that holds for all before it.
 pub(super) fn partition_point(range: Range<usize>, holds: impl Fn(usize) -> bool) -> usize {
     let (mut begin, mut end) = (range.start, range.end);
@@ -394,7 +450,7 @@ mod tests {
     use serde_json::{Value, json};
 
     /// A column of as many products as there are lists of values, the last of them at the first place.
-    fn column(values: &Value) -> Column {
+    fn column(values: &Value) -> Column<'static> {
         let values = values.as_array().expect("a list");
         let places: Vec<u32> = (0..values.len() as u32).rev().collect();
         let mut gathered = Gathered::default();
@@ -403,10 +459,10 @@ mod tests {
                 gathered.push(product, &lower_text(value), value.is_number());
             }
         }
-        Column::decode(&gathered.encode(&places)).expect("a column")
+        Column::decode(gathered.encode(&places).into()).expect("a column")
     }
 
-    fn found(column: &Column, test: &Test, products: usize) -> Vec<usize> {
+    fn found(column: &Column<'_>, test: &Test, products: usize) -> Vec<usize> {
         let mut found = FixedBitSet::with_capacity(products);
         column.add(&column.passing(test), &mut found);
         found.ones().collect()
@@ -472,7 +528,10 @@ mod tests {
     #[test]
     fn single_values_are_kept_densely() {
         let dense = column(&json!([["b"], ["a"], [], ["b"]]));
-        assert!(matches!(&dense.cells, Cells::Dense(cells) if cells == &[2, 0, 1, 2]));
+        assert!(matches!(dense.cells, Cells::Dense { .. }));
+        let mut cells = Vec::new();
+        dense.each(|product, entry| cells.push((product, entry)));
+        assert_eq!(cells, [(0, 1), (2, 0), (3, 1)]);
         assert_eq!(found(&dense, &Test::Equals(Text::new("B")), 4), [0, 3]);
         let sparse = column(&json!([[], [], [], [], [], [], [], [], ["x"]]));
         assert!(matches!(sparse.cells, Cells::Sparse { .. }));
@@ -492,7 +551,7 @@ mod tests {
         ["a", "b"].iter().zip(0..).for_each(|(text, n)| gathered.push(n, text, false));
         let bytes = gathered.encode(&[0, 1]);
         for cut in 0..bytes.len() {
-            assert_eq!(Column::decode(&bytes[..cut]).err(), Some(Failed::Damaged), "{cut}");
+            assert_eq!(Column::decode(bytes[..cut].into()).err(), Some(Failed::Damaged), "{cut}");
         }
     }
 }

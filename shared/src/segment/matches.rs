@@ -1,6 +1,5 @@
 //! Which products of a segment match.
 
-use super::column::add_dense;
 use super::question::{Condition, Keys, Question};
 use super::{Failed, Result, Segment};
 use crate::filter::Test;
@@ -44,14 +43,9 @@ impl Look<'_> {
 
     /// The products that one of these rules guards, less those that are superseded.
     fn visible(&self, allowed: &BTreeSet<i32>) -> Result<FixedBitSet> {
-        let (rules, of) = self.segment.access()?;
-        let passes: Vec<bool> = rules.iter().map(|rule| allowed.contains(rule)).collect();
         let mut visible = self.none();
-        if passes.iter().all(|passes| *passes) {
-            visible.insert_range(..);
-        } else {
-            add_dense(&of, |rule| passes.get(rule as usize) == Some(&true), &mut visible);
-        }
+        visible.insert_range(..);
+        self.segment.access()?.narrow(allowed, &mut visible);
         if !self.segment.superseded.is_empty() {
             visible.difference_with(&self.numbered(self.segment.superseded)?);
         }

@@ -3,8 +3,8 @@
 //! A segment holds some ten thousand versions of products **by columns**: one for each key, with the distinct values in
 //! order and, for each product, which of them it has. It is made once, by a [`Builder`], kept as a few [`Page`]s of
 //! compressed columns by whichever store, and never changed: a product that becomes another gets a new number in a newer
-//! segment, and its old number is superseded. So a search is the same code for every store ([`Search`]), reads no more than
-//! the columns it speaks of, and counts exactly.
+//! segment, and its old number is superseded. Where there come to be many, several become one ([`merge`], [`Tiers`]). So a
+//! search is the same code for every store ([`Search`]), reads no more than the columns it speaks of, and counts exactly.
 //!
 //! All of this is pure: bytes in, bytes out. Where pages are kept, and which versions are superseded, is the stores'
 //! business.
@@ -13,24 +13,29 @@ mod build;
 mod bytes;
 mod column;
 mod matches;
+mod merge;
 mod order;
 mod question;
 mod read;
 mod search;
 #[cfg(test)]
 mod tests;
+mod tiers;
 
 pub use build::Builder;
+pub use merge::{Merged, merge};
 pub use question::{Condition, Keys, Question, Resolve, SortKeys};
 pub use read::{Page, Segment};
 pub use search::{Found, Sampler, Search, Start};
+pub use tiers::{Size, Tiers};
 
 use crate::row::Leaf;
 use chrono::NaiveDate;
 use uuid::Uuid;
 
-/// The version of the encoding. Segments of another one cannot be read, and are made anew.
-pub const FORMAT: i32 = 1;
+/// The version of the encoding, and of what leaves are: segments become one without that products are read again. Those of
+/// another version cannot be read, and are made anew.
+pub const FORMAT: i32 = 2;
 /// The most products of a segment.
 pub const MAX_PRODUCTS: usize = 65_536;
 /// How many bytes a [`Builder`] may hold before the segment is to be finished. While it is, a process takes about twice that.

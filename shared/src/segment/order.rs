@@ -20,12 +20,12 @@ pub(super) struct Order<'a> {
     /// Where each product would be by its uid. Not there where nothing is sorted by: then the segment's own order is the
     /// one that is wanted.
     by_uid: Vec<u32>,
-    sorts: Vec<Ranked>,
+    sorts: Vec<Ranked<'a>>,
 }
 
 /// A segment's products under one sort.
-struct Ranked {
-    columns: Vec<Column>,
+struct Ranked<'a> {
+    columns: Vec<Column<'a>>,
     /// All values of several columns in order, as a column and an entry of it. With one column these are its entries.
     values: Option<Vec<(usize, usize)>>,
     descending: bool,
@@ -99,8 +99,8 @@ impl<'a> Order<'a> {
     }
 }
 
-impl Ranked {
-    fn of(segment: &Segment<'_>, sort: &SortKeys) -> Result<Ranked> {
+impl<'a> Ranked<'a> {
+    fn of(segment: &'a Segment<'a>, sort: &SortKeys) -> Result<Ranked<'a>> {
         let mut columns = Vec::new();
         for key in &sort.keys {
             columns.extend(segment.column(*key)?);
@@ -151,7 +151,7 @@ impl Ranked {
     fn len(&self) -> usize {
         match &self.values {
             Some(values) => values.len(),
-            None => self.columns.first().map_or(0, Column::len),
+            None => self.columns.first().map_or(0, |column| column.len()),
         }
     }
 

@@ -1,9 +1,11 @@
 //! Segments as they are read: pages, and the columns in them.
 
-use super::bytes::{Reader, unpacked};
+use super::bytes::{Numbers as Packed, Reader, unpacked};
 use super::column::Column;
 use super::{ACCESS, BY_UID, DAYS, Failed, NUMBERS, Result, UIDS};
+use fixedbitset::FixedBitSet;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -75,8 +77,8 @@ impl Segment<'_> {
     }
 
     /// The column of a key; `None` where no product has it.
-    pub(super) fn column(&self, key: i32) -> Result<Option<Column>> {
-        self.find(key)?.map(|bytes| Column::decode(&unpacked(bytes)?)).transpose()
+    pub(super) fn column(&self, key: i32) -> Result<Option<Column<'_>>> {
+        self.find(key)?.map(|bytes| Column::decode(unpacked(bytes)?)).transpose()
     }
 
     /// The keys of all leaves.
@@ -106,7 +108,7 @@ impl Segment<'_> {
 
     /// The place that each product would have by its uid.
     pub(super) fn by_uid(&self) -> Result<Vec<u32>> {
-        Reader(&self.own(BY_UID)?).all(self.products)
+        Reader(&self.own(BY_UID)?).all(self.products).map(Packed::to_vec)
     }
 
     /// The days of the products.
@@ -122,14 +124,49 @@ impl Segment<'_> {
         if end == self.products { Ok(Days(days)) } else { Err(Failed::Damaged) }
     }
 
-    /// The access rules there are, and for each product which of them it has.
-    pub(super) fn access(&self) -> Result<(Vec<i32>, Vec<u32>)> {
+    /// The access rules of the products.
+    pub(super) fn access(&self) -> Result<Guards> {
         let bytes = self.own(ACCESS)?;
         let mut reader = Reader(&bytes);
-        let count = reader.count()?;
+        let (count, most) = (reader.count()?, reader.count()?);
         let rule = |reader: &mut Reader<'_>| i32::try_from(reader.signed()?).map_err(|_| Failed::Damaged);
-        let rules = (0..count).map(|_| rule(&mut reader)).collect::<Result<_>>()?;
-        Ok((rules, reader.all(self.products)?))
+        let rules: Vec<i32> = (0..count).map(|_| rule(&mut reader)).collect::<Result<_>>()?;
+        let others = reader.count()?;
+        let others: Vec<(u32, u32)> = reader.rising(others)?.into_iter().zip(reader.all(others)?.to_vec()).collect();
+        let is_rule = |rule: usize| rule < rules.len();
+        let is_there = |(place, rule): &(u32, u32)| (*place as usize) < self.products && is_rule(*rule as usize);
+        let sound = is_rule(most) && others.iter().all(is_there);
+        if sound { Ok(Guards { rules, most, others }) } else { Err(Failed::Damaged) }
+    }
+}
+
+/// The access rules of a segment's products.
+pub(super) struct Guards {
+    rules: Vec<i32>,
+    /// The rule that most products have.
+    most: usize,
+    /// The places of the others, in order, and the rule of each.
+    others: Vec<(u32, u32)>,
+}
+
+impl Guards {
+    /// Leaves those of places that one of these rules guards.
+    pub(super) fn narrow(&self, allowed: &BTreeSet<i32>, places: &mut FixedBitSet) {
+        let passes: Vec<bool> = self.rules.iter().map(|rule| allowed.contains(rule)).collect();
+        if !passes[self.most] {
+            let all = std::mem::replace(places, FixedBitSet::with_capacity(places.len()));
+            let others = self.others.iter().filter(|(place, rule)| passes[*rule as usize] && all[*place as usize]);
+            return places.extend(others.map(|(place, _)| *place as usize));
+        }
+        let refused = self.others.iter().filter(|(_, rule)| !passes[*rule as usize]);
+        refused.for_each(|(place, _)| places.remove(*place as usize));
+    }
+
+    /// The rules at all places of so many.
+    pub(super) fn of_each(&self, products: usize) -> Vec<i32> {
+        let mut each = vec![self.rules[self.most]; products];
+        self.others.iter().for_each(|(place, rule)| each[*place as usize] = self.rules[*rule as usize]);
+        each
     }
 }
 

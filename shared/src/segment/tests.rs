@@ -1,6 +1,6 @@
 //! Searches in segments, compared with what filters and orders are defined to mean.
 
-use super::{Builder, Doc, Failed, Found, Keys, Page, Question, Resolve, Sampler, Search, Segment};
+use super::{Builder, Doc, Failed, Found, Keys, Merged, Page, Question, Resolve, Sampler, Search, Segment, merge};
 use crate::access::Access;
 use crate::filter::{Key, Test, grid};
 use crate::product::{Product, Stored};
@@ -36,6 +36,13 @@ struct Version {
     access: i32,
     leaves: Vec<Leaf<i32>>,
     gone: bool,
+}
+
+impl Version {
+    fn doc(&self, number: u64) -> Doc<'_> {
+        let Version { product, access, leaves, .. } = self;
+        Doc { number, uid: product.uid, date_created: product.date_created, access: *access, leaves }
+    }
 }
 
 /// Knows [`PATHS`] by their places, and that what is called `note` is beside segments as well.
@@ -169,25 +176,42 @@ fn segments(versions: &[Version], size: usize) -> Vec<(usize, Vec<Arc<Page>>)> {
     let numbered: Vec<(u64, &Version)> = (1..).zip(versions).collect();
     let build = |part: &[(u64, &Version)]| {
         let mut builder = Builder::new();
-        for (number, Version { product, access, leaves, .. }) in part {
-            builder.push(&Doc {
-                number: *number,
-                uid: product.uid,
-                date_created: product.date_created,
-                access: *access,
-                leaves,
-            });
+        for (number, version) in part {
+            builder.push(&version.doc(*number));
         }
         (part.len(), builder.finish().into_iter().map(Arc::new).collect())
     };
     numbered.chunks(size).map(build).collect()
 }
 
-fn answer(versions: &[Version], allowed: &BTreeSet<i32>, query: &Query, size: usize) -> Found {
+/// Makes one of each so many segments, without what is gone already.
+fn merged(segments: &[(usize, Vec<Arc<Page>>)], count: usize, gone: &[u64]) -> Vec<(usize, Vec<Arc<Page>>)> {
+    let merged = segments.chunks(count).map(|some| {
+        let segment = |(products, pages)| Segment { products, pages, superseded: gone };
+        let some: Vec<Segment<'_>> = some.iter().map(|(products, pages)| segment((*products, pages))).collect();
+        let Merged { products, pages, .. } = merge(&some).expect("segments");
+        (products, pages.into_iter().map(Arc::new).collect())
+    });
+    merged.collect()
+}
+
+/// The answer of segments of so many products each, of which each so many became one.
+fn answer(
+    versions: &[Version],
+    allowed: &BTreeSet<i32>,
+    query: &Query,
+    (size, count): (usize, Option<usize>),
+) -> Found {
     let question = Question::new(query.clone(), allowed.clone(), &Known(versions));
     let gone: Vec<u64> = (1..).zip(versions).filter(|(_, version)| version.gone).map(|(number, _)| number).collect();
     let needed = question.keys();
-    let segments: Vec<(usize, Vec<Arc<Page>>)> = segments(versions, size)
+    let mut segments = segments(versions, size);
+    if let Some(count) = count {
+        // The others go afterwards.
+        let before: Vec<u64> = gone.iter().copied().filter(|number| number % 2 == 0).collect();
+        segments = merged(&segments, count, &before);
+    }
+    let segments: Vec<(usize, Vec<Arc<Page>>)> = segments
         .into_iter()
         .map(|(products, mut pages)| {
             // What it does not speak of is not there.
@@ -214,7 +238,7 @@ proptest! {
 
     #[test]
     fn answers_are_those_of_the_definition(
-        versions in versions(), mut query in query(), size in 1usize..30, groups in 0i32..8, after in any::<prop::sample::Index>(), go_on in any::<bool>(),
+        versions in versions(), mut query in query(), size in 1usize..30, merged in prop::option::of(1usize..5), groups in 0i32..8, after in any::<prop::sample::Index>(), go_on in any::<bool>(),
     ) {
         let allowed: BTreeSet<i32> = (0..3).filter(|rule| groups >> rule & 1 == 1).collect();
         if go_on && !versions.is_empty() {
@@ -223,13 +247,52 @@ proptest! {
             query.after = Some(query.place_of(&version.product, &leaves));
             query.first = None;
         }
-        prop_assert_eq!(answer(&versions, &allowed, &query, size), expected(&versions, &allowed, &query));
+        prop_assert_eq!(answer(&versions, &allowed, &query, (size, merged)), expected(&versions, &allowed, &query));
+    }
+}
+
+proptest! {
+    /// What several segments become is, byte for byte, what a builder makes of the same products.
+    #[test]
+    fn segments_become_what_a_builder_would_have_made(
+        versions in versions(), size in 1usize..30, twice in prop::option::of(1usize..4),
+    ) {
+        let gone: Vec<u64> = (1..).zip(&versions).filter(|(_, version)| version.gone).map(|(n, _)| n).collect();
+        let mut parts = segments(&versions, size);
+        if let Some(count) = twice {
+            parts = merged(&parts, count, &[]);
+        }
+        let all = merged(&parts, parts.len().max(1), &gone);
+        let mut builder = Builder::new();
+        for (number, version) in (1..).zip(&versions).filter(|(_, version)| !version.gone) {
+            builder.push(&version.doc(number));
+        }
+        let products = builder.products();
+        let expected: Vec<Page> = if products == 0 { Vec::new() } else { builder.finish() };
+        let (found, pages) = all.into_iter().next().unwrap_or_default();
+        prop_assert_eq!(found, products);
+        prop_assert_eq!(pages.iter().map(|page| (**page).clone()).collect::<Vec<_>>(), expected);
     }
 }
 
 #[test]
-fn a_search_that_nobody_waits_for_ends() {
-    let product = Product::restored(
+fn damaged_segments_do_not_become_one() {
+    let product = product();
+    let versions = [Version { product, access: 0, leaves: vec![Leaf { key: 2, value: json!(1) }], gone: false }];
+    let (products, pages) = segments(&versions, 9).remove(0);
+    let last = pages.last().expect("a page").clone();
+    for bytes in 0..last.bytes.len() {
+        let mut damaged = pages.clone();
+        *damaged.last_mut().expect("a page") = Arc::new(Page { bytes: last.bytes[..bytes].to_vec(), ..*last });
+        let segment = Segment { products, pages: &damaged, superseded: &[] };
+        assert_eq!(merge(&[segment]).err(), Some(Failed::Damaged), "{bytes}");
+    }
+    let none = Segment { products, pages: &[], superseded: &[] };
+    assert_eq!(merge(&[none]).err(), Some(Failed::Damaged));
+}
+
+fn product() -> Product {
+    Product::restored(
         Map::new(),
         Stored {
             uid: Uuid::nil(),
@@ -239,7 +302,12 @@ fn a_search_that_nobody_waits_for_ends() {
             store_name: String::new(),
             flows: Vec::new(),
         },
-    );
+    )
+}
+
+#[test]
+fn a_search_that_nobody_waits_for_ends() {
+    let product = product();
     assert_eq!(product.access, Access::Public);
     let versions = [Version { product, access: 0, leaves: vec![Leaf { key: 2, value: json!(1) }], gone: false }];
     let query = grid::parse(&json!({"filterModel": {"items": [{"field": "c", "operator": "=", "value": 1}]}}))

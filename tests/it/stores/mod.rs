@@ -39,6 +39,7 @@ use shared::folder::Folder;
 use shared::identity::VolumePrefix;
 use shared::query::Query;
 use shared::row::row;
+use shared::segment::Tiers;
 use shared::store::memory::{MemoryStore, Sealing, Waiting};
 use shared::store::postgres::lease::Candidate;
 use shared::store::postgres::listen::Ear;
@@ -104,7 +105,8 @@ fn volume_settings(name: &str) -> VolumeSettings {
 /// A store in memory that makes segments of very few products, so that these are in segments, in larger ones, and in none.
 fn in_segments() -> MemoryStore {
     let few = |leave| Waiting { leave, seal: 2 };
-    MemoryStore::sealing(Duration::MAX, Sealing { searched: few(1), unsearched: few(2), merge: 3 })
+    let tiers = Tiers { few: 3, many: 3, ..Tiers::default() };
+    MemoryStore::sealing(Duration::MAX, Sealing { searched: few(1), unsearched: few(2), tiers })
 }
 
 fn at(folder: &str) -> Folder {

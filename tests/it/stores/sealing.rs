@@ -306,6 +306,23 @@ async fn who_searched_before_segments_were_thrown_away_finds_all() {
 }
 
 #[tokio::test]
+async fn a_damaged_segment_that_becomes_part_of_another_is_whole_again() {
+    let home = Home::new();
+    let (store, api) = (home.indexer("volume").await, home.api("volume"));
+    for n in 0..8 {
+        apply(&store, some(10 * n..10 * n + 10, "a")).await;
+        assert_eq!(store.seal(1).await, Ok(10));
+    }
+    home.server_side.execute("UPDATE segment_page SET bytes = '' WHERE segment = (SELECT min(id) FROM segment)");
+    assert!(matches!(api.search(everything(), &staff()).await, Err(StoreError::Unavailable(_))));
+    apply(&store, some(0..3, "b")).await;
+    assert_eq!((store.merge().await, count(&home, "segment"), count(&home, "superseded")), (Ok(true), 1, 0));
+    assert_eq!(find(&api, item("k", "equals", "a"), &staff()).await.len(), 77);
+    assert_eq!(find(&api, item("k", "equals", "b"), &staff()).await.len(), 3);
+    is_covered(&home.server_side);
+}
+
+#[tokio::test]
 async fn the_tail_is_sealed_where_it_is_long_enough() {
     let home = Home::new();
     let store = home.indexer("volume").await;

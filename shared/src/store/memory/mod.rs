@@ -149,8 +149,7 @@ impl Shared {
         if self.tools.documents.can_learn() {
             self.tools.documents.learn();
         }
-        let Shared { index, tools, sealing, .. } = self;
-        let sealer = Sealer { index, documents: &tools.documents, keys: &tools.keys, sealing: *sealing };
+        let sealer = Sealer { index: &self.index, sealing: &self.sealing };
         while sealer.step(self.searched.swap(false, Ordering::Relaxed)) {}
     }
 

@@ -1,15 +1,18 @@
 //! What searches read: segments of products, and the newest products that are in none yet.
 
-use super::document::Documents;
 use super::index::Index;
 use super::names::KeyNames;
-use super::products::{Holding, Slot};
+use super::products::Holding;
 use crate::product::Product;
 use crate::row::{self, Leaf};
-use crate::segment::{Builder, Doc, Failed, Found, MAX_BYTES, MAX_PRODUCTS, Page, Question, Sampler, Search, Segment};
+use crate::segment::{
+    self, Builder, Doc, Failed, Found, MAX_BYTES, MAX_PRODUCTS, Merged, Page, Question, Sampler, Search, Segment, Size,
+    Tiers,
+};
 use chrono::NaiveDate;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
+use tracing::error;
 use uuid::Uuid;
 
 /// When segments are made.
@@ -19,8 +22,8 @@ pub struct Sealing {
     pub searched: Waiting,
     /// While there are none, as when everything is indexed at first: large ones, made from large ones, cost less.
     pub unsearched: Waiting,
-    /// How many small segments become one.
-    pub merge: usize,
+    /// When segments become one.
+    pub tiers: Tiers,
 }
 
 /// How many leaves there may be of products that are in no segment, some hundred bytes each; then none is left out.
@@ -40,7 +43,7 @@ impl Default for Sealing {
         Sealing {
             searched: Waiting { leave: 64, seal: 128 },
             unsearched: Waiting { leave: 1024, seal: 2048 },
-            merge: 32,
+            tiers: Tiers::default(),
         }
     }
 }
@@ -122,8 +125,8 @@ pub(super) struct Sealed {
     /// The numbers of its versions, in order, and the slots that the products were in.
     numbers: Box<[u64]>,
     slots: Box<[u32]>,
-    /// It was made as large as one may be.
-    full: bool,
+    /// What it took in memory to make it.
+    bytes: usize,
 }
 
 impl Sealed {
@@ -143,6 +146,16 @@ pub(super) struct Part {
 impl Part {
     fn products(&self) -> usize {
         self.sealed.numbers.len()
+    }
+
+    fn size(&self) -> Size {
+        Size { products: self.products(), bytes: self.sealed.bytes, dead: self.superseded.len() }
+    }
+
+    /// The versions in it that are still there, and their slots.
+    fn live(&self) -> impl Iterator<Item = (u64, u32)> {
+        let all = self.sealed.numbers.iter().copied().zip(self.sealed.slots.iter().copied());
+        all.filter(|(number, _)| self.superseded.binary_search(number).is_err())
     }
 
     fn segment(&self) -> Segment<'_> {
@@ -192,20 +205,8 @@ impl Segments {
     }
 
     /// The segments that are to become one, where it is time.
-    fn to_merge(&self, sealing: Sealing) -> Option<Range<usize>> {
-        let is_dead = |part: &Part| part.superseded.len() * 4 > part.products();
-        if let Some(dead) = self.parts.iter().position(is_dead) {
-            return Some(dead..dead + 1);
-        }
-        let is_small = |part: &Part| !part.sealed.full && part.products() < MAX_PRODUCTS / 2;
-        let end = self.parts.len();
-        let begin = end - self.parts.iter().rev().take_while(|part| is_small(part)).count();
-        // Among older ones only those are small that were made anew without what went from them.
-        if let Some(shrunk) = self.parts[..begin].windows(2).position(|pair| pair.iter().all(is_small)) {
-            return Some(shrunk..shrunk + 2);
-        }
-        let products: usize = self.parts[begin..].iter().map(Part::products).sum();
-        (end - begin >= sealing.merge.max(2) || products >= MAX_PRODUCTS && end - begin > 1).then_some(begin..end)
+    fn to_merge(&self, tiers: &Tiers) -> Option<Range<usize>> {
+        tiers.choose(&self.parts.iter().map(Part::size).collect::<Vec<_>>())
     }
 
     /// Puts made segments where others were, or behind all others; what was superseded meanwhile is so in them.
@@ -230,45 +231,45 @@ struct Making {
 impl Making {
     fn push(&mut self, slot: u32, doc: &Doc<'_>) {
         if self.builder.products() >= MAX_PRODUCTS || self.builder.bytes() >= MAX_BYTES {
-            self.finish(true);
+            self.finish();
         }
         self.builder.push(doc);
         self.numbers.push(doc.number);
         self.slots.push(slot);
     }
 
-    fn finish(&mut self, full: bool) {
+    fn finish(&mut self) {
         let builder = std::mem::take(&mut self.builder);
         if builder.products() == 0 {
             return;
         }
-        let pages = builder.finish().into_iter().map(|mut page| {
-            page.bytes.shrink_to_fit();
-            Arc::new(page)
-        });
         self.made.push(Sealed {
-            pages: pages.collect(),
+            bytes: builder.bytes(),
+            pages: kept(builder.finish()),
             numbers: std::mem::take(&mut self.numbers).into(),
             slots: std::mem::take(&mut self.slots).into(),
-            full,
         });
     }
 
     fn done(mut self) -> Vec<Sealed> {
-        self.finish(false);
+        self.finish();
         self.made
     }
 }
 
-/// How many products are copied while the index is locked.
-const AT_ONCE: usize = 256;
+/// Pages that take no more room than they need.
+fn kept(pages: Vec<Page>) -> Vec<Arc<Page>> {
+    let kept = |mut page: Page| {
+        page.bytes.shrink_to_fit();
+        Arc::new(page)
+    };
+    pages.into_iter().map(kept).collect()
+}
 
 /// One who makes segments. There is one at a time.
 pub(super) struct Sealer<'a> {
     pub(super) index: &'a std::sync::RwLock<Index>,
-    pub(super) documents: &'a Documents,
-    pub(super) keys: &'a KeyNames,
-    pub(super) sealing: Sealing,
+    pub(super) sealing: &'a Sealing,
 }
 
 impl Sealer<'_> {
@@ -276,11 +277,17 @@ impl Sealer<'_> {
     pub(super) fn step(&self, searched: bool) -> bool {
         let read = super::lock_read(self.index);
         let to_seal = read.segments.to_seal(self.sealing.now(searched));
-        let to_merge = read.segments.to_merge(self.sealing);
+        let to_merge = read.segments.to_merge(&self.sealing.tiers);
         drop(read);
         match (to_seal, to_merge) {
             (Some(products), _) => self.seal(&products),
-            (None, Some(place)) => self.merge(place),
+            (None, Some(place)) => {
+                if let Err(damaged) = self.merge(place) {
+                    // Nothing is known to lead there.
+                    error!("segments stay as they are: {damaged}");
+                    return false;
+                }
+            }
             (None, None) => return false,
         }
         true
@@ -299,40 +306,19 @@ impl Sealer<'_> {
         segments.install(made, end..end, &superseded);
     }
 
-    /// Makes segments anew from what is in them still.
-    fn merge(&self, place: Range<usize>) {
+    /// Makes one segment of some, with what is in them still.
+    fn merge(&self, place: Range<usize>) -> Result<(), Failed> {
         let parts: Vec<Part> = super::lock_read(self.index).segments.parts[place.clone()].to_vec();
-        let mut making = Making::default();
-        for part in &parts {
-            for (numbers, slots) in part.sealed.numbers.chunks(AT_ONCE).zip(part.sealed.slots.chunks(AT_ONCE)) {
-                for (slot, product) in self.copies(numbers, slots) {
-                    self.push(&mut making, slot, &product);
-                }
-            }
-        }
-        let made = making.done();
+        let Merged { products, bytes, pages } = segment::merge(&parts.iter().map(Part::segment).collect::<Vec<_>>())?;
+        let (numbers, slots): (Vec<u64>, Vec<u32>) = parts.iter().flat_map(Part::live).unzip();
+        let made = Sealed { bytes, pages: kept(pages), numbers: numbers.into(), slots: slots.into() };
+        drop(parts);
         let mut index = super::lock_write(self.index);
         // Nobody else makes segments, so they are still at this place.
         let superseded: Vec<u64> =
             index.segments.parts[place.clone()].iter().flat_map(|part| part.superseded.iter().copied()).collect();
-        index.segments.install(made, place, &superseded);
-    }
-
-    /// The products that are still there in these versions.
-    fn copies(&self, numbers: &[u64], slots: &[u32]) -> Vec<(u32, Slot)> {
-        let index = super::lock_read(self.index);
-        let there = numbers.iter().zip(slots).filter_map(|(number, slot)| {
-            let product = index.products.version(*slot, *number)?;
-            Some((*slot, product.clone()))
-        });
-        there.collect()
-    }
-
-    fn push(&self, making: &mut Making, slot: u32, kept: &Slot) {
-        let Slot { uid, number, date_created, access, .. } = *kept;
-        let Some(product) = self.documents.unpack(&kept.document, uid, date_created) else { return };
-        let leaves = leaves(&product, kept.size(), self.keys);
-        making.push(slot, &Doc { number, uid, date_created, access, leaves: &leaves });
+        index.segments.install((products > 0).then_some(made).into_iter().collect(), place, &superseded);
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::filter::grid;
+use crate::segment::Tiers;
 use crate::store::Item;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -10,7 +11,8 @@ const FEW: Waiting = Waiting { leave: 0, seal: 1 };
 
 /// A store that makes a segment of each product, and one of each `merge`.
 fn store(merge: usize) -> MemoryStore {
-    MemoryStore::sealing(Duration::MAX, Sealing { searched: FEW, unsearched: FEW, merge })
+    let tiers = Tiers { few: merge, many: merge, ..Tiers::default() };
+    MemoryStore::sealing(Duration::MAX, Sealing { searched: FEW, unsearched: FEW, tiers })
 }
 
 fn product(n: usize, notes: &str) -> Product {

@@ -1,7 +1,8 @@
-//! The making of one segment: versions are read in the order of their numbers, a few at a time, while a thread derives
-//! their values and packs them.
+//! The making of one segment of products: versions are read in the order of their numbers, a few at a time, while a thread
+//! derives their values and packs them.
 
 use super::dictionary::KeyIds;
+use super::merging::Kept;
 use super::read;
 use crate::row::{self, Leaf};
 use crate::segment::{Builder, Doc, MAX_BYTES, Page};
@@ -35,15 +36,18 @@ pub(super) enum Source {
     /// The beginning of the tail, which follows this number.
     Tail { sealed: i64 },
     /// All of these.
-    Segments(Vec<i64>),
+    Segments(Vec<Kept>),
 }
 
 /// What came of making one.
 #[derive(Debug)]
 pub(super) enum Built {
     Made(Made),
-    /// These keys have no numbers.
-    Missing(BTreeSet<String>),
+    /// These keys have no numbers, of versions up to the last one.
+    Missing {
+        names: BTreeSet<String>,
+        last: i64,
+    },
 }
 
 /// A segment, to be put in its place.
@@ -148,7 +152,7 @@ impl Building {
             }
         }
         if !self.missing.is_empty() {
-            return (self.keys, Built::Missing(self.missing));
+            return (self.keys, Built::Missing { names: self.missing, last: self.last });
         }
         let (products, weight) = (self.builder.products(), self.builder.bytes());
         let pages = if products > 0 { self.builder.finish() } else { Vec::new() };

@@ -7,9 +7,9 @@
 
 use super::building::{self, Built, Made, Part, Source};
 use super::dictionary::KeyIds;
-use super::tiers::{self, Kept};
+use super::merging::{self, segments};
 use super::{PostgresStore, Role, WHOLE, allow};
-use crate::segment::{FORMAT, MAX_PRODUCTS, Page};
+use crate::segment::{FORMAT, MAX_PRODUCTS, Page, Size, Tiers};
 use crate::store::{Result, StoreError};
 use sqlx::{Connection, PgConnection};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -217,17 +217,23 @@ impl PostgresStore {
         }
         let work = async {
             let (mut session, prefix) = self.open().await?;
+            let mut until = i64::MAX;
             for _ in 0..ATTEMPTS {
                 let mut transaction = session.begin().await?;
                 snapshot(&mut transaction).await?;
-                let Some(part) = part(&mut transaction, prefix, task).await? else {
+                let Some(mut part) = part(&mut transaction, prefix, task).await? else {
                     transaction.rollback().await?;
                     return session.settle(Ok(None));
                 };
-                let built = building::build(&mut transaction, prefix, &part, &mut keys).await?;
+                if let Task::Seal(_) = task {
+                    part.last = part.last.min(until);
+                }
+                let built = make(&mut transaction, prefix, &part, &mut keys).await?;
                 transaction.rollback().await?;
                 match built {
-                    Built::Missing(names) => {
+                    Built::Missing { names, last } => {
+                        // What came after these may have still others.
+                        until = last;
                         keys.add(&mut session, prefix, &names.iter().map(String::as_str).collect()).await?;
                     }
                     Built::Made(made) => {
@@ -270,10 +276,11 @@ impl PostgresStore {
                     .fetch_one(&mut *connection)
                     .await?
             }
-            Source::Segments(ids) => {
+            Source::Segments(kept) => {
+                let ids: Vec<i64> = kept.iter().map(|segment| segment.id).collect();
                 let gone = sqlx::query("DELETE FROM segment WHERE volume_prefix = $1 AND id = ANY($2)")
                     .bind(prefix)
-                    .bind(ids)
+                    .bind(&ids)
                     .execute(&mut *connection)
                     .await?;
                 usize::try_from(gone.rows_affected()) == Ok(ids.len())
@@ -364,18 +371,30 @@ async fn part(connection: &mut PgConnection, prefix: &str, task: Task) -> Result
         }
         Task::Merge => {
             let segments = segments(connection, prefix).await?;
-            let chosen = tiers::choose(&segments);
+            let sizes: Vec<Size> = segments.iter().map(|segment| segment.size).collect();
+            let chosen = Tiers::default().choose(&sizes).and_then(|range| segments.get(range));
             Ok(chosen.and_then(|chosen| {
                 Some(Part {
                     first: chosen.first()?.first,
                     last: chosen.last()?.last,
                     most: MAX_PRODUCTS,
                     noted: tail.noted,
-                    source: Source::Segments(chosen.iter().map(|segment| segment.id).collect()),
+                    source: Source::Segments(chosen.to_vec()),
                 })
             }))
         }
     }
+}
+
+/// Makes a segment of a part.
+async fn make(connection: &mut PgConnection, prefix: &str, part: &Part, keys: &mut KeyIds) -> Result<Built> {
+    if let Source::Segments(kept) = &part.source {
+        if let Some(made) = merging::merge(connection, prefix, kept).await? {
+            return Ok(Built::Made(made));
+        }
+        warn!("a segment is damaged: what is in it is made searchable anew from the products");
+    }
+    building::build(connection, prefix, part, keys).await
 }
 
 /// How the tail stands; of its versions so many are counted at the most.
@@ -387,27 +406,6 @@ async fn tail(connection: &mut PgConnection, prefix: &str, most: i64) -> Result<
          FROM dpd_indexing_state s WHERE s.volume_prefix = $1",
     );
     Ok(tail.bind(prefix).bind(most).fetch_one(connection).await?)
-}
-
-/// The segments that there are, in order.
-async fn segments(connection: &mut PgConnection, prefix: &str) -> Result<Vec<Kept>> {
-    let rows: Vec<(i64, i64, i64, i32, i64, i64)> = sqlx::query_as(
-        "SELECT id, first, last, products, weight, (SELECT count(*) FROM superseded u \
-         WHERE u.volume_prefix = s.volume_prefix AND u.number BETWEEN s.first AND s.last) \
-         FROM segment s WHERE volume_prefix = $1 ORDER BY first",
-    )
-    .bind(prefix)
-    .fetch_all(connection)
-    .await?;
-    let kept = |(id, first, last, products, weight, dead)| Kept {
-        id,
-        first,
-        last,
-        products: usize::try_from(products).unwrap_or_default(),
-        weight: usize::try_from(weight).unwrap_or_default(),
-        dead: usize::try_from(dead).unwrap_or_default(),
-    };
-    Ok(rows.into_iter().map(kept).collect())
 }
 
 async fn insert(connection: &mut PgConnection, prefix: &str, part: &Part, made: &Made) -> Result<()> {
