@@ -12,6 +12,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
 
+/// What a search reads is large and soon given up. The C library's allocator keeps several times of it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Serve the index of a volume's data products from PostgreSQL over HTTP.
 ///
 /// The index is written by dpd-indexer; neither needs the other to be up, and any number of these may run. The volume at

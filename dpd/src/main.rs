@@ -11,7 +11,7 @@ use std::process::ExitCode;
 /// `dpd serve` holds few large things for long among many small ones that it holds for a moment. In the C library's
 /// allocator the former pin the pages of the latter, which came to three times what is held.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Find, look at and download the data products on a volume.
 #[derive(Parser)]

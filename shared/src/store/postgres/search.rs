@@ -10,20 +10,19 @@ use crate::filter::{Filter, Key, Test};
 use crate::query::Query;
 use crate::segment::{self, Failed, Page, Question, Resolve, Sampler, Search, Segment};
 use crate::store::{Hit, Hits, Result, StoreError};
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Mutex, Semaphore};
+use tokio::task::JoinHandle;
 
 /// The key under which annotations are found.
 const ANNOTATION: &str = "annotation";
 /// How many bytes of pages are fetched before they are looked through.
-const FETCHED: usize = 16 << 20;
-/// How many searches look through pages at once.
-const AT_ONCE: usize = 4;
+const FETCHED: usize = 2 << 20;
 
 /// What a process keeps to search with.
 #[derive(Debug)]
@@ -31,16 +30,38 @@ pub(super) struct Searcher {
     /// The segments as they were seen last.
     view: Mutex<Arc<View>>,
     /// Pages by segment and lowest key, as they are in the database.
-    pages: Cache<(i64, i32), Arc<Page>>,
+    pages: Cache<(i64, i32), Arc<Page>, Bytes>,
+    /// For those that look through pages at once: each takes some ten megabytes.
     permits: Semaphore,
 }
+
+/// A page counts by its bytes.
+#[derive(Debug, Clone)]
+struct Bytes;
+
+impl Weighter<(i64, i32), Arc<Page>> for Bytes {
+    fn weight(&self, _: &(i64, i32), page: &Arc<Page>) -> u64 {
+        page.bytes.len() as u64
+    }
+}
+
+/// About how many bytes a page has.
+const PAGE: u64 = 64 << 10;
 
 impl Searcher {
     /// One that keeps at most so many bytes of pages.
     pub(super) fn new(bytes: u64) -> Searcher {
-        let weight = |_: &(i64, i32), page: &Arc<Page>| u32::try_from(page.bytes.len()).unwrap_or(u32::MAX);
-        let pages = Cache::builder().max_capacity(bytes).weigher(weight).eviction_policy(EvictionPolicy::lru());
-        Searcher { view: Mutex::default(), pages: pages.build(), permits: Semaphore::new(AT_ONCE) }
+        // In one piece: a page may have some of the largest part of what there is room for. What makes way goes at once.
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(usize::try_from(bytes / PAGE).unwrap_or(usize::MAX))
+            .weight_capacity(bytes)
+            .shards(1)
+            .build()
+            .expect("both capacities are set");
+        let pages = Cache::with_options(options, Bytes, DefaultHashBuilder::default(), DefaultLifecycle::default());
+        // One more than can go on, for one or the other waits for the database.
+        let at_once = std::thread::available_parallelism().map_or(1, usize::from) + 1;
+        Searcher { view: Mutex::default(), pages, permits: Semaphore::new(at_once) }
     }
 
     /// Executes a search on a volume.
@@ -83,17 +104,18 @@ impl Searcher {
         Ok(search.finish(question))
     }
 
-    /// Looks at all segments, those together whose pages come to about [`FETCHED`] bytes.
+    /// Looks at all segments, those together whose pages come to about [`FETCHED`] bytes, while those of the next are fetched.
     async fn pass<S: Send + 'static>(
         &self,
         connection: &mut PgConnection,
         view: &Arc<View>,
         question: &Arc<Question>,
-        mut state: S,
+        state: S,
         add: Add<S>,
     ) -> Result<S> {
         let keys = question.keys();
         let (mut pages, mut fetched, mut begin) = (Vec::new(), 0, 0);
+        let mut looking = Looking::done(state);
         for n in 0..=view.segments.len() {
             if let Some(segment) = view.segments.get(n) {
                 let (own, bytes) = self.pages(connection, segment, keys.as_deref()).await?;
@@ -105,10 +127,10 @@ impl Searcher {
             }
             let tail = n == view.segments.len();
             let part = Part { view: view.clone(), begin, pages: std::mem::take(&mut pages), tail };
-            state = part.look(state, question.clone(), add).await?;
+            looking = part.look(looking.end().await?, question.clone(), add);
             (begin, fetched) = (n + 1, 0);
         }
-        Ok(state)
+        looking.end().await
     }
 
     /// The pages of a segment that have columns of these keys, and how many bytes of them were not kept.
@@ -159,7 +181,7 @@ struct Part {
 
 impl Part {
     /// Looks at them where it holds up nobody.
-    async fn look<S: Send + 'static>(self, mut state: S, question: Arc<Question>, add: Add<S>) -> Result<S> {
+    fn look<S: Send + 'static>(self, mut state: S, question: Arc<Question>, add: Add<S>) -> Looking<S> {
         let waiting = Waiting(Arc::default());
         let given_up = waiting.0.clone();
         let look = move || {
@@ -174,8 +196,25 @@ impl Part {
             }
             Ok(state)
         };
-        let looked = tokio::task::spawn_blocking(look).await;
-        drop(waiting);
+        Looking { looked: tokio::task::spawn_blocking(look), _waiting: waiting }
+    }
+}
+
+/// A look at segments that goes on by itself, and ends soon where nobody waits for it any more.
+struct Looking<S> {
+    looked: JoinHandle<segment::Result<S>>,
+    _waiting: Waiting,
+}
+
+impl<S: Send + 'static> Looking<S> {
+    /// One at nothing.
+    fn done(state: S) -> Looking<S> {
+        Looking { looked: tokio::spawn(std::future::ready(Ok(state))), _waiting: Waiting(Arc::default()) }
+    }
+
+    /// Waits for its end, and answers what came of it.
+    async fn end(self) -> Result<S> {
+        let looked = self.looked.await;
         looked
             .map_err(|error| StoreError::Unavailable(format!("the search was interrupted: {error}")))?
             .map_err(|error: Failed| StoreError::Unavailable(error.to_string()))
