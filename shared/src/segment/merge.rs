@@ -57,12 +57,12 @@ fn heads(segments: &[Segment<'_>]) -> Result<(Vec<Head>, Vec<Vec<u32>>)> {
     for (at, segment) in segments.iter().enumerate().filter(|(_, segment)| segment.products > 0) {
         let (numbers, uids, days) = (segment.numbers()?, segment.uids()?, segment.days()?);
         let access = segment.access()?.of_each(segment.products);
-        for place in 0..segment.products {
+        for (place, access) in access.into_iter().enumerate() {
             let number = numbers.at(place);
             if segment.superseded.binary_search(&number).is_ok() {
                 continue;
             }
-            heads.push(Head { number, uid: uids.at(place), day: days.at(place), access: access[place] });
+            heads.push(Head { number, uid: uids.at(place), day: days.at(place), access });
             from.push((at, place));
         }
     }

@@ -3,7 +3,7 @@
 //! A segment holds some ten thousand versions of products **by columns**: one for each key, with the distinct values in
 //! order and, for each product, which of them it has. It is made once, by a [`Builder`], kept as a few [`Page`]s of
 //! compressed columns by whichever store, and never changed: a product that becomes another gets a new number in a newer
-//! segment, and its old number is superseded. Where there come to be many, several become one ([`merge`], [`Tiers`]). So a
+//! segment, and its old number is superseded. Where there come to be many, several become one ([`merge()`], [`Tiers`]). So a
 //! search is the same code for every store ([`Search`]), reads no more than the columns it speaks of, and counts exactly.
 //!
 //! All of this is pure: bytes in, bytes out. Where pages are kept, and which versions are superseded, is the stores'

@@ -151,7 +151,7 @@ impl<'a> Ranked<'a> {
     fn len(&self) -> usize {
         match &self.values {
             Some(values) => values.len(),
-            None => self.columns.first().map_or(0, |column| column.len()),
+            None => self.columns.first().map_or(0, Column::len),
         }
     }
 

@@ -237,12 +237,17 @@ pub trait Store: Send + Sync {
     async fn apply(&self, changes: &[Change]) -> Result<Vec<Outcome>>;
     /// Keeps a product that nothing on the volume stands behind, in place of an earlier one of its uid.
     async fn ingest(&self, product: Product) -> Result<()>;
-    /// What is known at and below a folder.
-    async fn known(&self, scope: &Folder) -> Result<Known>;
-    /// Tells what is known at and below a folder, one file after the other. Of several of one folder the last counts.
-    async fn each_known(&self, scope: &Folder, tell: &mut (dyn FnMut(Folder, Option<Stamp>) + Send)) -> Result<()> {
-        self.known(scope).await?.into_iter().for_each(|(folder, stamp)| tell(folder, stamp));
-        Ok(())
+    /// Tells what is known at and below a folder, one file after the other. Of several of one folder the last counts. What
+    /// else the calling task does goes on meanwhile.
+    async fn each_known(&self, scope: &Folder, tell: &mut (dyn FnMut(Folder, Option<Stamp>) + Send)) -> Result<()>;
+    /// All of that.
+    async fn known(&self, scope: &Folder) -> Result<Known> {
+        let mut known = Known::new();
+        let mut tell = |folder, stamp| {
+            known.insert(folder, stamp);
+        };
+        self.each_known(scope, &mut tell).await?;
+        Ok(known)
     }
     /// The folders of products that were never measured.
     async fn unmeasured(&self) -> Result<Vec<Folder>>;

@@ -121,8 +121,18 @@ impl Index {
 
     /// The metadata files known of in folders below this one.
     pub(super) fn files_below(&self, folder: &Folder) -> impl Iterator<Item = (&Folder, &KnownFile)> {
+        self.files_after(folder, None)
+    }
+
+    /// Those of them that come after a folder.
+    pub(super) fn files_after(
+        &self,
+        folder: &Folder,
+        after: Option<&Folder>,
+    ) -> impl Iterator<Item = (&Folder, &KnownFile)> {
         let below = folder.prefix_below();
-        let range = self.files.range::<str, _>((Bound::Included(below.as_str()), Bound::Unbounded));
+        let begin = after.map_or(Bound::Included(below.as_str()), |after| Bound::Excluded(after.as_str()));
+        let range = self.files.range::<str, _>((begin, Bound::Unbounded));
         let range = range.take_while(move |(other, _)| other.as_str().starts_with(&below));
         range.filter(|(other, _)| !other.is_root()).map(|(folder, file)| (folder, file.as_ref()))
     }

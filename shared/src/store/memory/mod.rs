@@ -17,9 +17,7 @@ mod tests;
 
 pub use segments::{Sealing, Waiting};
 
-use super::{
-    Annotations, Change, Hit, Hits, Kind, Known, Lookup, Outcome, Reindex, Result, Store, StoreError, Summary,
-};
+use super::{Annotations, Change, Hit, Hits, Kind, Lookup, Outcome, Reindex, Result, Store, StoreError, Summary};
 use crate::access::Viewer;
 use crate::clock;
 use crate::column::Keys;
@@ -29,6 +27,7 @@ use crate::product::Product;
 use crate::query::Query;
 use crate::segment::Failed;
 use crate::status::{Dlm, Failing, Indexing, Sdp};
+use crate::volume::Stamp;
 use async_trait::async_trait;
 use index::{Index, KnownFile, Prepared, Tools};
 use products::Slot;
@@ -42,6 +41,9 @@ use uuid::Uuid;
 
 /// From how many waiting products on writers wait for segments to be made, in what would be enough for one.
 const BEHIND: usize = 4;
+
+/// How many files that are known of are told before others have their turn.
+const AT_ONCE: usize = 1024;
 
 /// A [`Store`] in memory. It keeps no annotations.
 #[derive(Debug)]
@@ -302,11 +304,22 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn known(&self, scope: &Folder) -> Result<Known> {
-        let index = self.read();
-        let own = index.files.get_key_value(scope).map(|(folder, file)| (folder, file.as_ref()));
-        let all = own.into_iter().chain(index.files_below(scope));
-        Ok(all.map(|(folder, file)| (folder.clone(), file.stamp)).collect())
+    async fn each_known(&self, scope: &Folder, tell: &mut (dyn FnMut(Folder, Option<Stamp>) + Send)) -> Result<()> {
+        let own = self.read().files.get(scope).map(|file| file.stamp);
+        own.into_iter().for_each(|stamp| tell(scope.clone(), stamp));
+        let mut after: Option<Folder> = None;
+        loop {
+            let some: Vec<(Folder, Option<Stamp>)> = {
+                let index = self.read();
+                let files = index.files_after(scope, after.as_ref()).take(AT_ONCE);
+                files.map(|(folder, file)| (folder.clone(), file.stamp)).collect()
+            };
+            let Some((last, _)) = some.last() else { return Ok(()) };
+            after = Some(last.clone());
+            some.into_iter().for_each(|(folder, stamp)| tell(folder, stamp));
+            // There may be a million of them, and what else the task does goes on meanwhile.
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn unmeasured(&self) -> Result<Vec<Folder>> {

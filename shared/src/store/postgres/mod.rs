@@ -6,6 +6,7 @@
 mod annotation;
 mod building;
 mod columns;
+mod counts;
 mod database;
 mod dictionary;
 pub mod dlm;
@@ -29,9 +30,7 @@ pub use database::Database;
 use database::Session;
 pub use volume::{Registered, registered};
 
-use super::{
-    Annotations, Change, Hit, Hits, Kind, Known, Lookup, Outcome, Reindex, Result, Store, StoreError, Summary,
-};
+use super::{Annotations, Change, Hit, Hits, Kind, Lookup, Outcome, Reindex, Result, Store, StoreError, Summary};
 use crate::access::Viewer;
 use crate::annotation::{Annotation, Draft, Revision};
 use crate::column::Keys;
@@ -43,6 +42,7 @@ use crate::query::Query;
 use crate::status::{Dlm, Indexing, Sdp};
 use crate::volume::{Stamp, Volume};
 use async_trait::async_trait;
+use counts::KeyCounts;
 use dictionary::KeyIds;
 use lease::Lease;
 use listen::Ear;
@@ -70,6 +70,7 @@ pub struct PostgresStore {
     database: Database,
     role: Role,
     searcher: Searcher,
+    key_counts: KeyCounts,
     sealing: Sealing,
 }
 
@@ -96,7 +97,7 @@ impl PostgresStore {
 
     fn new(database: Database, role: Role) -> PostgresStore {
         let searcher = Searcher::new(database.search_cache());
-        PostgresStore { database, role, searcher, sealing: Sealing::default() }
+        PostgresStore { database, role, searcher, key_counts: KeyCounts::default(), sealing: Sealing::default() }
     }
 
     /// What the volume's rows are keyed by.
@@ -286,7 +287,7 @@ impl Store for PostgresStore {
     async fn keys(&self, viewer: &Viewer) -> Result<Keys> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
-            let keys = read::keys(&mut session, prefix, viewer).await;
+            let keys = self.key_counts.of(&mut session, prefix, viewer).await;
             session.settle(keys)
         };
         self.database.bounded(work).await
@@ -309,15 +310,6 @@ impl Store for PostgresStore {
     async fn ingest(&self, product: Product) -> Result<()> {
         self.make_room().await?;
         self.database.bounded(self.write(Work::Ingest(Derived::from(&product)))).await.map(drop)
-    }
-
-    async fn known(&self, scope: &Folder) -> Result<Known> {
-        let mut known = Known::new();
-        let mut tell = |folder, stamp| {
-            known.insert(folder, stamp);
-        };
-        self.each_known(scope, &mut tell).await?;
-        Ok(known)
     }
 
     async fn each_known(&self, scope: &Folder, tell: &mut (dyn FnMut(Folder, Option<Stamp>) + Send)) -> Result<()> {

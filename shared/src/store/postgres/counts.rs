@@ -1,0 +1,43 @@
+//! The keys of the rows that a viewer may see, kept until something changes: a dashboard asks for them again and again.
+
+use super::read;
+use crate::access::Viewer;
+use crate::column::Keys;
+use crate::store::Result;
+use sqlx::PgConnection;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// For how many viewers of different rights they are kept.
+const VIEWERS: usize = 32;
+
+/// By the access rules that let a viewer pass: the revision of the volume at which they were counted, and the keys.
+#[derive(Debug, Default)]
+pub(super) struct KeyCounts(Mutex<HashMap<Vec<i32>, (i64, Keys)>>);
+
+impl KeyCounts {
+    /// The keys of the rows that a viewer may see.
+    pub(super) async fn of(&self, connection: &mut PgConnection, prefix: &str, viewer: &Viewer) -> Result<Keys> {
+        let mut rules = read::visible_rule_ids(connection, prefix, viewer).await?;
+        rules.sort_unstable();
+        // Before they are counted: what changes meanwhile leads to another one.
+        let revision = sqlx::query_scalar("SELECT revision FROM dpd_indexing_state WHERE volume_prefix = $1")
+            .bind(prefix)
+            .fetch_one(&mut *connection)
+            .await?;
+        if let Some((_, keys)) = self.lock().get(&rules).filter(|(counted, _)| *counted == revision) {
+            return Ok(keys.clone());
+        }
+        let keys = read::keys(connection, &rules).await?;
+        let mut kept = self.lock();
+        if kept.len() >= VIEWERS && !kept.contains_key(&rules) {
+            kept.clear();
+        }
+        kept.insert(rules, (revision, keys.clone()));
+        Ok(keys)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Vec<i32>, (i64, Keys)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
