@@ -1,7 +1,7 @@
 //! The making of segments.
 
 use super::bytes::{packed, put, put_all, put_rising, put_signed};
-use super::column::Gathered;
+use super::gather::Gathered;
 use super::read::Page;
 use super::{ACCESS, BY_UID, DAYS, Doc, NUMBERS, UIDS};
 use crate::filter::lower_text;

@@ -6,7 +6,7 @@
 use super::Result;
 use super::build::{Head, Pages, order};
 use super::bytes::packed;
-use super::column::{self, GONE};
+use super::gather::{self, GONE};
 use super::read::{Page, Segment};
 use std::collections::BTreeSet;
 
@@ -41,7 +41,7 @@ pub fn merge(segments: &[Segment<'_>]) -> Result<Merged> {
         for (segment, places) in segments.iter().zip(&places) {
             columns.extend(segment.column(key)?.map(|column| (column, places.as_slice())));
         }
-        if let Some((column, cost)) = column::merged(&columns, heads.len())? {
+        if let Some((column, cost)) = gather::merged(&columns, heads.len())? {
             pages.push(key, packed(&column));
             bytes += cost;
         }

@@ -12,6 +12,7 @@
 mod build;
 mod bytes;
 mod column;
+mod gather;
 mod matches;
 mod merge;
 mod order;
