@@ -21,7 +21,7 @@ run: ## Builds the standalone program and serves VOLUME (the sample volume) on L
 test: ## Installs what the tests need and runs all of them
 	@tests/prepare test
 	cargo build --workspace --bins
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 
 # The pure core must build by itself, and nothing that does I/O may come in by a dependency.
 lint: ## Format, clippy, links of the documentation, that the core is pure, and dependencies
