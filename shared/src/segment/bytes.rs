@@ -160,7 +160,12 @@ pub(super) fn unpacked(bytes: &[u8]) -> Result<Cow<'_, [u8]>> {
     match bytes.split_first() {
         Some((&RAW, bytes)) => Ok(bytes.into()),
         Some((&LZ4, bytes)) => {
-            lz4_flex::block::decompress_size_prepended(bytes).map(Cow::from).map_err(|_| Failed::Damaged)
+            let (size, bytes) = lz4_flex::block::uncompressed_size(bytes).map_err(|_| Failed::Damaged)?;
+            // A byte of LZ4 stands for 255 at most, and memory is taken at once for as many bytes as there are said to be.
+            if size.div_ceil(255) > bytes.len() {
+                return Err(Failed::Damaged);
+            }
+            lz4_flex::block::decompress(bytes, size).map(Cow::from).map_err(|_| Failed::Damaged)
         }
         _ => Err(Failed::Damaged),
     }
@@ -199,8 +204,8 @@ mod tests {
 
     #[test]
     fn bytes_come_back_smaller_or_as_they_were() {
-        let same = vec![7; 10_000];
-        assert!(packed(&same).len() < 100);
+        let same = vec![7; 1 << 20];
+        assert!(packed(&same).len() < 5_000);
         for bytes in [&same[..], b"", b"abc"] {
             assert_eq!(&*unpacked(&packed(bytes)).expect("bytes"), bytes);
             assert!(packed(bytes).len() <= bytes.len() + 1);
@@ -208,5 +213,9 @@ mod tests {
         assert_eq!(unpacked(b""), Err(Failed::Damaged));
         assert_eq!(unpacked(&[LZ4, 200, 0, 0, 0, 1, 2]), Err(Failed::Damaged));
         assert_eq!(unpacked(&[9]), Err(Failed::Damaged));
+        let one = [LZ4, 1, 0, 0, 0, 0x10, 7];
+        assert_eq!(unpacked(&one).as_deref(), Ok(&[7][..]));
+        // More than such bytes can be.
+        assert_eq!(unpacked(&[LZ4, 0xff, 0xff, 0xff, 0xff, 0x10, 7]), Err(Failed::Damaged));
     }
 }
