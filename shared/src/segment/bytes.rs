@@ -95,6 +95,17 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Passes over so many numbers.
+    pub(super) fn pass(&mut self, count: usize) -> Result<()> {
+        let mut left = count;
+        while left > 0 {
+            // No fewer bytes than numbers are left.
+            let front = self.take(left)?;
+            left -= front.iter().filter(|byte| **byte < 0x80).count();
+        }
+        Ok(())
+    }
+
     /// So many numbers that do not fall, of [`put_rising`].
     pub(super) fn rising(&mut self, count: usize) -> Result<Vec<u32>> {
         let mut number = 0u32;
@@ -103,6 +114,25 @@ impl<'a> Reader<'a> {
             Ok(number)
         };
         (0..count).map(|_| next()).collect()
+    }
+}
+
+/// Numbers of [`put_rising`] that were [passed](Reader::pass) before, one after the other.
+#[derive(Debug)]
+pub(super) struct Rising<'a> {
+    rest: Reader<'a>,
+    number: u32,
+}
+
+impl<'a> Rising<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Rising<'a> {
+        Rising { rest: Reader(bytes), number: 0 }
+    }
+
+    /// The next of them. One that is damaged is larger than any that counts.
+    pub(super) fn next(&mut self) -> u32 {
+        self.number = self.rest.small().map_or(u32::MAX, |more| self.number.saturating_add(more));
+        self.number
     }
 }
 
@@ -195,7 +225,12 @@ mod tests {
             numbers.add(|number| number != 7, &mut places);
             assert_eq!(places.ones().collect::<Vec<_>>(), [0, 2]);
         }
+        let (mut rising, mut passed) = (Rising::new(reader.0), reader);
+        assert_eq!([(); 5].map(|()| rising.next()), [3, 3, 500, u32::MAX, u32::MAX]);
+        passed.pass(4).expect("numbers");
         assert_eq!(reader.rising(4).expect("numbers"), [3, 3, 500, u32::MAX]);
+        assert_eq!(passed.0, reader.0);
+        assert_eq!(passed.pass(1), Err(Failed::Damaged));
         assert_eq!(reader.number(), Err(Failed::Damaged));
         assert_eq!(Reader(&[0xff; 20]).number(), Err(Failed::Damaged));
         assert_eq!(Reader(&[3, 0, 0, 0]).all(1).err(), Some(Failed::Damaged));

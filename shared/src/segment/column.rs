@@ -1,6 +1,6 @@
 //! A column: the distinct values that the products of a segment have under one key, in order, and who has which.
 
-use super::bytes::{Numbers, Reader};
+use super::bytes::{Numbers, Reader, Rising};
 use super::gather::{Entry, GONE, number};
 use super::{Failed, Result};
 use crate::date;
@@ -31,8 +31,8 @@ pub(super) struct Column<'a> {
 enum Cells {
     /// For each of so many products the number of its only entry, counted from 1, 0 for none: from this byte on.
     Dense { products: usize, from: usize },
-    /// Pairs of a product and an entry, in order.
-    Sparse { products: Vec<u32>, entries: Vec<u32> },
+    /// So many pairs of a product and an entry, in order: the products from this byte on, the entries from that.
+    Sparse { pairs: usize, products: usize, entries: usize },
 }
 
 /// Which entries of a column pass a test.
@@ -70,7 +70,11 @@ impl Column<'_> {
             }
             _ => {
                 let pairs = reader.count()?;
-                Cells::Sparse { products: reader.rising(pairs)?, entries: reader.all(pairs)?.to_vec() }
+                let products = bytes.len() - reader.0.len();
+                reader.pass(pairs)?;
+                let entries = bytes.len() - reader.0.len();
+                reader.all(pairs)?;
+                Cells::Sparse { pairs, products, entries }
             }
         };
         Ok(Column { texts, ends, numbers, same, cells, bytes })
@@ -150,20 +154,24 @@ impl Column<'_> {
         match &self.cells {
             Cells::Dense { products, from } => {
                 let mut product = 0;
-                self.dense(*products, *from).each(|cell| {
+                self.all_from(*from, *products).each(|cell| {
                     if let Some(entry) = cell.checked_sub(1) {
                         each(product, entry);
                     }
                     product += 1;
                 });
             }
-            Cells::Sparse { products, entries } => products.iter().zip(entries).for_each(|(p, e)| each(*p, *e)),
+            Cells::Sparse { pairs, products, entries } => {
+                let mut of = Rising::new(&self.bytes[*products..]);
+                self.all_from(*entries, *pairs).each(|entry| each(of.next(), entry));
+            }
         }
     }
 
-    fn dense(&self, products: usize, from: usize) -> Numbers<'_> {
-        // It was read before.
-        Reader(&self.bytes[from..]).all(products).unwrap_or(Numbers::One(&[]))
+    /// So many numbers from a byte on.
+    fn all_from(&self, from: usize, count: usize) -> Numbers<'_> {
+        // They were read before.
+        Reader(&self.bytes[from..]).all(count).unwrap_or(Numbers::One(&[]))
     }
 
     /// Adds the products that have an entry which passes.
@@ -183,13 +191,15 @@ impl Column<'_> {
         match &self.cells {
             // Without an entry it is the last number there is, which no entry has.
             Cells::Dense { products: count, from } => {
-                self.dense(*count, *from).add(|cell| passes(cell.wrapping_sub(1)), products);
+                self.all_from(*from, *count).add(|cell| passes(cell.wrapping_sub(1)), products);
             }
-            Cells::Sparse { products: own, entries } => {
+            Cells::Sparse { .. } => {
                 let most = products.len();
-                let passing =
-                    own.iter().zip(entries).filter(|(product, entry)| passes(**entry) && (**product as usize) < most);
-                products.extend(passing.map(|(product, _)| *product as usize));
+                self.each(|product, entry| {
+                    if passes(entry) && (product as usize) < most {
+                        products.insert(product as usize);
+                    }
+                });
             }
         }
     }

@@ -27,7 +27,7 @@ pub use build::Builder;
 pub use merge::{Merged, merge};
 pub use question::{Condition, Keys, Question, Resolve, SortKeys};
 pub use read::{Page, Segment};
-pub use search::{Found, Sampler, Search, Start};
+pub use search::{Found, Pass, Sampler, Search, Start};
 pub use tiers::{Size, Tiers};
 
 use crate::row::Leaf;

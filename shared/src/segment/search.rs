@@ -15,6 +15,18 @@ const DEEP: usize = if cfg!(test) { 8 } else { 10_000 };
 /// Every so many matches a sampler notes one.
 const STEP: usize = if cfg!(test) { 3 } else { 512 };
 
+/// What looks at segments: one looks at them all, or clones of it look at some each and are then joined.
+pub trait Pass: Clone + Send + 'static {
+    /// Looks at a segment.
+    ///
+    /// # Errors
+    /// See [`Failed`](super::Failed).
+    fn add(&mut self, question: &Question, segment: &Segment<'_>, given_up: &dyn Fn() -> bool) -> Result<()>;
+
+    /// Takes in what another found in other segments.
+    fn join(&mut self, question: &Question, other: Self);
+}
+
 /// The answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -40,7 +52,7 @@ pub struct Start {
 ///
 /// Of each segment's matches every [`STEP`]th in order is noted. So before a noted place are at least as many matches
 /// as places were noted up to it, times the step; and in each segment less than a step more than that.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Sampler {
     places: Vec<Place>,
     segments: usize,
@@ -54,11 +66,20 @@ impl Sampler {
         far.then(Sampler::default)
     }
 
-    /// Looks at a segment.
-    ///
-    /// # Errors
-    /// See [`Failed`](super::Failed).
-    pub fn add(&mut self, question: &Question, segment: &Segment<'_>, given_up: &dyn Fn() -> bool) -> Result<()> {
+    /// Where the search may begin.
+    pub fn finish(mut self, question: &Question) -> Start {
+        let query = &question.query;
+        self.places.sort_by(|a, b| query.compare(a, b));
+        // So many places are surely followed by all that is on the page.
+        let sure = query.offset.saturating_sub(self.segments * (STEP - 1)) / STEP;
+        let Some(last) = sure.min(self.places.len()).checked_sub(1) else { return Start::default() };
+        let after = self.places.swap_remove(last);
+        Start { after: Some(after), at_least: (last + 1) * STEP, counted: Some(self.counted) }
+    }
+}
+
+impl Pass for Sampler {
+    fn add(&mut self, question: &Question, segment: &Segment<'_>, given_up: &dyn Fn() -> bool) -> Result<()> {
         let mut matches = Look { segment, given_up }.matches(question)?;
         if matches.is_clear() {
             return Ok(());
@@ -74,20 +95,15 @@ impl Sampler {
         Ok(())
     }
 
-    /// Where the search may begin.
-    pub fn finish(mut self, question: &Question) -> Start {
-        let query = &question.query;
-        self.places.sort_by(|a, b| query.compare(a, b));
-        // So many places are surely followed by all that is on the page.
-        let sure = query.offset.saturating_sub(self.segments * (STEP - 1)) / STEP;
-        let Some(last) = sure.min(self.places.len()).checked_sub(1) else { return Start::default() };
-        let after = self.places.swap_remove(last);
-        Start { after: Some(after), at_least: (last + 1) * STEP, counted: Some(self.counted) }
+    fn join(&mut self, _: &Question, other: Sampler) {
+        self.places.extend(other.places);
+        self.segments += other.segments;
+        self.counted += other.counted;
     }
 }
 
 /// A search in the making.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Search {
     start: Start,
     total: usize,
@@ -98,7 +114,7 @@ pub struct Search {
     best: Vec<Candidate>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Candidate {
     /// Whether it is one of those that come first whatever the order.
     first: bool,
@@ -117,11 +133,30 @@ impl Search {
         Search { start, total: 0, after: 0, keep, best: Vec::new() }
     }
 
-    /// Searches a segment.
-    ///
-    /// # Errors
-    /// See [`Failed`](super::Failed).
-    pub fn add(&mut self, question: &Question, segment: &Segment<'_>, given_up: &dyn Fn() -> bool) -> Result<()> {
+    /// Keeps the best candidates.
+    fn choose(&mut self, question: &Question) {
+        self.best.sort_by(|a, b| compare(question, a, b));
+        self.best.truncate(self.keep);
+    }
+
+    fn offer(&mut self, order: &Order<'_>, numbers: Numbers<'_>, places: &FixedBitSet, first: bool) {
+        for place in order.first(places, self.keep) {
+            self.best.push(Candidate { first, place: order.place(place), number: numbers.at(place) });
+        }
+    }
+
+    /// The answer.
+    pub fn finish(self, question: &Question) -> Found {
+        let query = &question.query;
+        // What is before the place that it began at was passed over.
+        let passed = self.start.counted.map_or(0, |counted| counted - self.after);
+        let page = self.best.into_iter().skip(query.offset.saturating_sub(passed)).take(query.limit);
+        Found { total: self.total, numbers: page.map(|candidate| candidate.number).collect() }
+    }
+}
+
+impl Pass for Search {
+    fn add(&mut self, question: &Question, segment: &Segment<'_>, given_up: &dyn Fn() -> bool) -> Result<()> {
         let look = Look { segment, given_up };
         let mut matches = look.matches(question)?;
         let count = matches.count_ones(..);
@@ -147,24 +182,15 @@ impl Search {
         let front = front.unwrap_or_default();
         self.offer(&order, numbers, &front, true);
         self.offer(&order, numbers, &rest, false);
-        self.best.sort_by(|a, b| compare(question, a, b));
-        self.best.truncate(self.keep);
+        self.choose(question);
         Ok(())
     }
 
-    fn offer(&mut self, order: &Order<'_>, numbers: Numbers<'_>, places: &FixedBitSet, first: bool) {
-        for place in order.first(places, self.keep) {
-            self.best.push(Candidate { first, place: order.place(place), number: numbers.at(place) });
-        }
-    }
-
-    /// The answer.
-    pub fn finish(self, question: &Question) -> Found {
-        let query = &question.query;
-        // What is before the place that it began at was passed over.
-        let passed = self.start.counted.map_or(0, |counted| counted - self.after);
-        let page = self.best.into_iter().skip(query.offset.saturating_sub(passed)).take(query.limit);
-        Found { total: self.total, numbers: page.map(|candidate| candidate.number).collect() }
+    fn join(&mut self, question: &Question, other: Search) {
+        self.total += other.total;
+        self.after += other.after;
+        self.best.extend(other.best);
+        self.choose(question);
     }
 }
 

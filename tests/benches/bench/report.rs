@@ -83,7 +83,8 @@ impl Target {
 pub(crate) fn write(page: &Path, title: &str, made: &str, notes: &str, report: &Report) {
     let before = std::fs::read_to_string(page).unwrap_or_default();
     let head = "# Benchmarks\n\nSeconds depend on the machine; the ratios are what counts: what was measured, divided by what \
-                stands beside it. All with the release build and a warm cache.\n\n";
+                stands beside it. All with the release build and a warm cache. Requests are timed once more where other guests of \
+                the host had more than a fiftieth of the processors meanwhile.\n\n";
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let notes = if notes.is_empty() { String::new() } else { format!("{notes}\n\n") };
     let own = format!("## {title}\n\nMade by `make bench {made}` on {cores} cores.\n\n{notes}{}", report.table());

@@ -6,8 +6,8 @@ use super::products::Holding;
 use crate::product::Product;
 use crate::row::{self, Leaf};
 use crate::segment::{
-    self, Builder, Doc, Failed, Found, MAX_BYTES, MAX_PRODUCTS, Merged, Page, Question, Sampler, Search, Segment, Size,
-    Tiers,
+    self, Builder, Doc, Failed, Found, MAX_BYTES, MAX_PRODUCTS, Merged, Page, Pass, Question, Sampler, Search, Segment,
+    Size, Tiers,
 };
 use chrono::NaiveDate;
 use std::ops::Range;

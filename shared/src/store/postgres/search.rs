@@ -8,15 +8,15 @@ use super::view::{Sealed, View};
 use crate::access::Viewer;
 use crate::filter::{Filter, Key, Test};
 use crate::query::Query;
-use crate::segment::{self, Failed, Page, Question, Resolve, Sampler, Search, Segment};
+use crate::segment::{self, Failed, Page, Pass, Question, Resolve, Sampler, Search, Segment};
 use crate::store::{Hit, Hits, Result, StoreError};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 
 /// The key under which annotations are found.
@@ -31,8 +31,10 @@ pub(super) struct Searcher {
     view: Mutex<Arc<View>>,
     /// Pages by segment and lowest key, as they are in the database.
     pages: Cache<(i64, i32), Arc<Page>, Bytes>,
-    /// For those that look through pages at once: each takes some ten megabytes.
+    /// For looks through pages that go on at once: each takes some ten megabytes.
     permits: Semaphore,
+    /// How many looks of one search may go on at once.
+    processors: usize,
 }
 
 /// A page counts by its bytes.
@@ -59,9 +61,9 @@ impl Searcher {
             .build()
             .expect("both capacities are set");
         let pages = Cache::with_options(options, Bytes, DefaultHashBuilder::default(), DefaultLifecycle::default());
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         // One more than can go on, for one or the other waits for the database.
-        let at_once = std::thread::available_parallelism().map_or(1, usize::from) + 1;
-        Searcher { view: Mutex::default(), pages, permits: Semaphore::new(at_once) }
+        Searcher { view: Mutex::default(), pages, permits: Semaphore::new(processors + 1), processors }
     }
 
     /// Executes a search on a volume.
@@ -94,43 +96,62 @@ impl Searcher {
         view: &Arc<View>,
         question: &Arc<Question>,
     ) -> Result<segment::Found> {
-        let _permit = self.permits.acquire().await;
+        let permits = self.permits().await;
+        let at_once = permits.len();
         let mut start = None;
         if let Some(sampler) = Sampler::new(question) {
-            let sampler = self.pass(connection, view, question, sampler, Sampler::add).await?;
+            let sampler = self.pass(connection, view, question, sampler, at_once).await?;
             start = Some(sampler.finish(question));
         }
-        let search = self.pass(connection, view, question, Search::new(question, start), Search::add).await?;
+        let search = self.pass(connection, view, question, Search::new(question, start), at_once).await?;
         Ok(search.finish(question))
     }
 
-    /// Looks at all segments, those together whose pages come to about [`FETCHED`] bytes, while those of the next are fetched.
-    async fn pass<S: Send + 'static>(
+    /// Waits for one permit, and takes as many more as nobody else wants and there are processors for.
+    async fn permits(&self) -> Vec<SemaphorePermit<'_>> {
+        let first = self.permits.acquire().await.expect("it is never closed");
+        let more = std::iter::from_fn(|| self.permits.try_acquire().ok());
+        std::iter::once(first).chain(more.take(self.processors - 1)).collect()
+    }
+
+    /// Looks at all segments, at those together whose pages come to about [`FETCHED`] bytes or that are a processor's share,
+    /// while the next are fetched.
+    async fn pass<P: Pass>(
         &self,
         connection: &mut PgConnection,
         view: &Arc<View>,
         question: &Arc<Question>,
-        state: S,
-        add: Add<S>,
-    ) -> Result<S> {
+        pass: P,
+        at_once: usize,
+    ) -> Result<P> {
         let keys = question.keys();
+        let share = view.segments.len() / at_once;
         let (mut pages, mut fetched, mut begin) = (Vec::new(), 0, 0);
-        let mut looking = Looking::done(state);
+        let mut looking: VecDeque<Looking<P>> = VecDeque::with_capacity(at_once);
         for n in 0..=view.segments.len() {
             if let Some(segment) = view.segments.get(n) {
                 let (own, bytes) = self.pages(connection, segment, keys.as_deref()).await?;
                 pages.push(own);
                 fetched += bytes;
             }
-            if fetched < FETCHED && n < view.segments.len() {
+            if fetched < FETCHED && pages.len() <= share && n < view.segments.len() {
                 continue;
             }
             let tail = n == view.segments.len();
             let part = Part { view: view.clone(), begin, pages: std::mem::take(&mut pages), tail };
-            looking = part.look(looking.end().await?, question.clone(), add);
+            let free = if looking.len() < at_once { None } else { looking.pop_front() };
+            let pass = match free {
+                None => pass.clone(),
+                Some(looking) => looking.end().await?,
+            };
+            looking.push_back(part.look(pass, question.clone()));
             (begin, fetched) = (n + 1, 0);
         }
-        looking.end().await
+        let mut whole = pass;
+        for one in looking {
+            whole.join(question, one.end().await?);
+        }
+        Ok(whole)
     }
 
     /// The pages of a segment that have columns of these keys, and how many bytes of them were not kept.
@@ -167,9 +188,6 @@ impl Searcher {
     }
 }
 
-/// How a segment is added to a search.
-type Add<S> = fn(&mut S, &Question, &Segment<'_>, &dyn Fn() -> bool) -> segment::Result<()>;
-
 /// Some segments of a view in a row, and their pages.
 struct Part {
     view: Arc<View>,
@@ -181,7 +199,7 @@ struct Part {
 
 impl Part {
     /// Looks at them where it holds up nobody.
-    fn look<S: Send + 'static>(self, mut state: S, question: Arc<Question>, add: Add<S>) -> Looking<S> {
+    fn look<P: Pass>(self, mut pass: P, question: Arc<Question>) -> Looking<P> {
         let waiting = Waiting(Arc::default());
         let given_up = waiting.0.clone();
         let look = move || {
@@ -192,28 +210,23 @@ impl Part {
                 superseded: self.view.superseded(segment),
             });
             for segment in sealed.chain(self.tail.then(|| self.view.tail())) {
-                add(&mut state, &question, &segment, &given_up)?;
+                pass.add(&question, &segment, &given_up)?;
             }
-            Ok(state)
+            Ok(pass)
         };
         Looking { looked: tokio::task::spawn_blocking(look), _waiting: waiting }
     }
 }
 
 /// A look at segments that goes on by itself, and ends soon where nobody waits for it any more.
-struct Looking<S> {
-    looked: JoinHandle<segment::Result<S>>,
+struct Looking<P> {
+    looked: JoinHandle<segment::Result<P>>,
     _waiting: Waiting,
 }
 
-impl<S: Send + 'static> Looking<S> {
-    /// One at nothing.
-    fn done(state: S) -> Looking<S> {
-        Looking { looked: tokio::spawn(std::future::ready(Ok(state))), _waiting: Waiting(Arc::default()) }
-    }
-
+impl<P> Looking<P> {
     /// Waits for its end, and answers what came of it.
-    async fn end(self) -> Result<S> {
+    async fn end(self) -> Result<P> {
         let looked = self.looked.await;
         looked
             .map_err(|error| StoreError::Unavailable(format!("the search was interrupted: {error}")))?
