@@ -8,18 +8,10 @@ use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::LazyLock;
-use tests::program::{Server, binary, serve, with_bare_environment};
-use tests::volume::{Volume, sample};
+use tests::program::{SAMPLE, Server, binary, with_bare_environment};
+use tests::volume::Volume;
 
 const BLOCK: &str = "eb-a-20240101-1";
-
-static SAMPLE: LazyLock<Server> = LazyLock::new(|| {
-    // The uids are those of this storage path.
-    let mut command = serve("samples/volume".as_ref());
-    command.current_dir(sample().join("../.."));
-    Server::with(command, true)
-});
 
 fn command(server: &str, arguments: &[&str]) -> Command {
     let mut command = with_bare_environment(Command::new(binary("dpd")));

@@ -1,17 +1,8 @@
 //! The HTTP contract, on the sample volume.
 
 use serde_json::{Value, json};
-use std::sync::LazyLock;
-use tests::program::{Server, serve};
+use tests::program::{SAMPLE, Server, serve};
 use tests::volume::{Volume, sample};
-
-/// One server for all tests that only ask.
-static SAMPLE: LazyLock<Server> = LazyLock::new(|| {
-    // The uids in the golden answers are those of this storage path.
-    let mut command = serve("samples/volume".as_ref());
-    command.current_dir(sample().join("../.."));
-    Server::with(command, true)
-});
 
 fn column<'a>(columns: &'a Value, field: &str) -> &'a Value {
     let columns = columns["columns"].as_array().expect("columns");

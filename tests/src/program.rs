@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 /// A program that was built beside the running test.
@@ -65,6 +65,26 @@ pub fn serve(volume: &Path) -> Command {
     command.arg("serve").arg(volume).args(["--listen", "127.0.0.1:0"]);
     with_bare_environment(command)
 }
+
+/// A server on the sample volume, for all tests that only ask. Nothing drops it: a shell ends it when the test process is
+/// gone and with it the other end of the shell's input.
+pub static SAMPLE: LazyLock<Server> = LazyLock::new(|| {
+    let mut command = with_bare_environment(Command::new("sh"));
+    command.args(["-c", KEEPER, "keeper"]).arg(binary("dpd"));
+    // The uids in the golden answers are those of this storage path.
+    command
+        .args(["serve", "samples/volume", "--listen", "127.0.0.1:0"])
+        .current_dir(crate::volume::sample().join("../.."));
+    command.stdin(Stdio::piped());
+    Server::with(command, true)
+});
+
+const KEEPER: &str = r#"
+trap '' HUP INT TERM PIPE
+"$@" </dev/null &
+read -r _
+kill -KILL $!
+"#;
 
 /// The command without the environment's variables, which are not the test's.
 pub fn with_bare_environment(mut command: Command) -> Command {
