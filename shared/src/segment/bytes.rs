@@ -121,17 +121,17 @@ impl<'a> Reader<'a> {
 #[derive(Debug)]
 pub(super) struct Rising<'a> {
     rest: Reader<'a>,
-    number: u32,
+    number: Option<u32>,
 }
 
 impl<'a> Rising<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Rising<'a> {
-        Rising { rest: Reader(bytes), number: 0 }
+        Rising { rest: Reader(bytes), number: Some(0) }
     }
 
-    /// The next of them. One that is damaged is larger than any that counts.
-    pub(super) fn next(&mut self) -> u32 {
-        self.number = self.rest.small().map_or(u32::MAX, |more| self.number.saturating_add(more));
+    /// The next of them; `None` from one on that cannot be.
+    pub(super) fn next(&mut self) -> Option<u32> {
+        self.number = self.number.and_then(|before| before.checked_add(self.rest.small().ok()?));
         self.number
     }
 }
@@ -226,7 +226,7 @@ mod tests {
             assert_eq!(places.ones().collect::<Vec<_>>(), [0, 2]);
         }
         let (mut rising, mut passed) = (Rising::new(reader.0), reader);
-        assert_eq!([(); 5].map(|()| rising.next()), [3, 3, 500, u32::MAX, u32::MAX]);
+        assert_eq!([(); 5].map(|()| rising.next()), [Some(3), Some(3), Some(500), Some(u32::MAX), None]);
         passed.pass(4).expect("numbers");
         assert_eq!(reader.rising(4).expect("numbers"), [3, 3, 500, u32::MAX]);
         assert_eq!(passed.0, reader.0);

@@ -124,7 +124,7 @@ impl Column<'_> {
                 }
             }
             _ => damaged = true,
-        });
+        })?;
         if damaged { Err(Failed::Damaged) } else { Ok(of_somebody) }
     }
 
@@ -150,7 +150,7 @@ impl Column<'_> {
     }
 
     /// Calls for each product and each of its entries, in order.
-    pub(super) fn each(&self, mut each: impl FnMut(u32, u32)) {
+    pub(super) fn each(&self, mut each: impl FnMut(u32, u32)) -> Result<()> {
         match &self.cells {
             Cells::Dense { products, from } => {
                 let mut product = 0;
@@ -160,10 +160,15 @@ impl Column<'_> {
                     }
                     product += 1;
                 });
+                Ok(())
             }
             Cells::Sparse { pairs, products, entries } => {
-                let mut of = Rising::new(&self.bytes[*products..]);
-                self.all_from(*entries, *pairs).each(|entry| each(of.next(), entry));
+                let (mut of, mut sound) = (Rising::new(&self.bytes[*products..]), true);
+                self.all_from(*entries, *pairs).each(|entry| match of.next() {
+                    Some(product) => each(product, entry),
+                    None => sound = false,
+                });
+                if sound { Ok(()) } else { Err(Failed::Damaged) }
             }
         }
     }
@@ -175,23 +180,24 @@ impl Column<'_> {
     }
 
     /// Adds the products that have an entry which passes.
-    pub(super) fn add(&self, passing: &Passing, products: &mut FixedBitSet) {
+    pub(super) fn add(&self, passing: &Passing, products: &mut FixedBitSet) -> Result<()> {
         match passing {
-            Passing::Within(range) if range.is_empty() => {}
+            Passing::Within(range) if range.is_empty() => Ok(()),
             Passing::Within(range) => {
                 let (from, width) = (range.start, range.end - range.start);
-                self.add_those(|entry| entry.wrapping_sub(from) < width, products);
+                self.add_those(|entry| entry.wrapping_sub(from) < width, products)
             }
-            Passing::Each(each) if !each.contains(&true) => {}
+            Passing::Each(each) if !each.contains(&true) => Ok(()),
             Passing::Each(each) => self.add_those(|entry| each.get(entry as usize) == Some(&true), products),
         }
     }
 
-    fn add_those(&self, passes: impl Fn(u32) -> bool, products: &mut FixedBitSet) {
+    fn add_those(&self, passes: impl Fn(u32) -> bool, products: &mut FixedBitSet) -> Result<()> {
         match &self.cells {
             // Without an entry it is the last number there is, which no entry has.
             Cells::Dense { products: count, from } => {
                 self.all_from(*from, *count).add(|cell| passes(cell.wrapping_sub(1)), products);
+                Ok(())
             }
             Cells::Sparse { .. } => {
                 let most = products.len();
@@ -199,7 +205,7 @@ impl Column<'_> {
                     if passes(entry) && (product as usize) < most {
                         products.insert(product as usize);
                     }
-                });
+                })
             }
         }
     }
@@ -308,7 +314,8 @@ pub(super) fn partition_point(range: Range<usize>, holds: impl Fn(usize) -> bool
 
 #[cfg(test)]
 mod tests {
-    use super::super::gather::Gathered;
+    use super::super::bytes::{put, put_all};
+    use super::super::gather::{END, Gathered};
     use super::*;
     use crate::filter::lower_text;
     use serde_json::{Value, json};
@@ -328,7 +335,7 @@ mod tests {
 
     fn found(column: &Column<'_>, test: &Test, products: usize) -> Vec<usize> {
         let mut found = FixedBitSet::with_capacity(products);
-        column.add(&column.passing(test), &mut found);
+        column.add(&column.passing(test), &mut found).expect("a sound column");
         found.ones().collect()
     }
 
@@ -394,7 +401,7 @@ mod tests {
         let dense = column(&json!([["b"], ["a"], [], ["b"]]));
         assert!(matches!(dense.cells, Cells::Dense { .. }));
         let mut cells = Vec::new();
-        dense.each(|product, entry| cells.push((product, entry)));
+        dense.each(|product, entry| cells.push((product, entry))).expect("a sound column");
         assert_eq!(cells, [(0, 1), (2, 0), (3, 1)]);
         assert_eq!(found(&dense, &Test::Equals(Text::new("B")), 4), [0, 3]);
         let sparse = column(&json!([[], [], [], [], [], [], [], [], ["x"]]));
@@ -417,5 +424,15 @@ mod tests {
         for cut in 0..bytes.len() {
             assert_eq!(Column::decode(bytes[..cut].into()).err(), Some(Failed::Damaged), "{cut}");
         }
+        // A product after more than there can be.
+        let mut bytes = Vec::new();
+        [1, 0, 0, 1].iter().for_each(|number| put(&mut bytes, *number));
+        bytes.extend([b'a', END, 0]);
+        put(&mut bytes, 2);
+        [u64::from(u32::MAX), 1].iter().for_each(|more| put(&mut bytes, *more));
+        put_all(&mut bytes, &[0, 0], 1);
+        let column = Column::decode(bytes.into()).expect("a column");
+        let mut found = FixedBitSet::with_capacity(2);
+        assert_eq!(column.add(&column.passing(&Test::Present), &mut found), Err(Failed::Damaged));
     }
 }

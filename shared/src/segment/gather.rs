@@ -125,7 +125,7 @@ pub(super) fn merged(columns: &[(Column<'_>, &[u32])], products: usize) -> Resul
                 pairs.push((place, rank));
                 cost += Gathered::cost(entries[rank as usize].1.len());
             }
-        });
+        })?;
     }
     Ok((!pairs.is_empty()).then(|| (encode(&entries, pairs, products), cost)))
 }

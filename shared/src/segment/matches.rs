@@ -90,7 +90,7 @@ impl Look<'_> {
                 return Err(Failed::GivenUp);
             }
             if let Some(column) = self.segment.column(*key)? {
-                column.add(&column.passing(test), &mut places);
+                column.add(&column.passing(test), &mut places)?;
             }
         }
         Ok(places)

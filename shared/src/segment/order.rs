@@ -115,7 +115,7 @@ impl<'a> Ranked<'a> {
                     // The least of several values counts, and the least key where the least value is first.
                     *key = rank.min(*key);
                 }
-            });
+            })?;
         }
         if sort.descending {
             let last = ranked.len() as u32;
