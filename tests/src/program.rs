@@ -82,6 +82,7 @@ pub static SAMPLE: LazyLock<Server> = LazyLock::new(|| {
 const KEEPER: &str = r#"
 trap '' HUP INT TERM PIPE
 "$@" </dev/null &
+exec >&- 2>&-
 read -r _
 kill -KILL $!
 "#;
