@@ -33,7 +33,8 @@ lint: ## Format, clippy, links of the documentation, that the core is pure, and 
 	@! cargo tree --package shared --no-default-features --edges normal --prefix none \
 	  | grep -E '^(tokio|cap-std|mio|tracing-subscriber|hyper|notify) ' || \
 	  { echo 'lint: shared without features must stay free of I/O'; exit 1; }
-
+	@! cargo tree --package dpd --package api --package indexer --edges normal --prefix none | grep '^serde_yaml ' || \
+	  { echo 'lint: serde_yaml is for building alone: metadata is YAML 1.1'; exit 1; }
 	@tests/dependencies
 
 soak: ## Mixed load on the daemons for SOAK_SECONDS, while indexers are killed; what it finds ends it

@@ -56,7 +56,7 @@ impl Api {
         volume: Arc<Volume>,
         settings: ApiSettings,
         indexing: IndexingSettings,
-    ) -> Result<Arc<Api>, serde_yaml::Error> {
+    ) -> Result<Arc<Api>, serde_json::Error> {
         let openapi = openapi::document(version(&settings), &settings.root_path)?;
         let (downloads, plans) = (download::Running::default(), download::Plans::default());
         let pages = paging::Pages::default();

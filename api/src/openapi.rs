@@ -28,8 +28,8 @@ const PAGE: &str = r##"<!DOCTYPE html>
 "##;
 
 /// The document, for this version and behind this prefix.
-pub(crate) fn document(version: &str, root_path: &str) -> std::result::Result<Value, serde_yaml::Error> {
-    let mut document: Value = serde_yaml::from_str(include_str!("../openapi.yaml"))?;
+pub(crate) fn document(version: &str, root_path: &str) -> std::result::Result<Value, serde_json::Error> {
+    let mut document: Value = serde_json::from_str(include_str!(concat!(env!("OUT_DIR"), "/openapi.json")))?;
     document["info"]["version"] = json!(version);
     document["servers"] = json!([{"url": if root_path.is_empty() { "/" } else { root_path }}]);
     Ok(document)
