@@ -21,6 +21,14 @@ pub(crate) enum ApiError {
     /// As `Forbidden`, but it could not be found out which groups the caller is in.
     GroupsUnknown(Arc<str>),
     NotTheAuthor,
+    /// A page of another site had a browser send it.
+    CrossSite {
+        origin: String,
+    },
+    /// It came by a name that is not this service's.
+    Misdirected {
+        host: String,
+    },
     NotFound(String),
     MethodNotAllowed {
         allow: String,
@@ -67,6 +75,21 @@ impl ApiError {
                 ),
             ),
             ApiError::NotTheAuthor => (StatusCode::FORBIDDEN, "Only its author may change an annotation.".to_owned()),
+            ApiError::CrossSite { origin } => (
+                StatusCode::FORBIDDEN,
+                format!(
+                    "A page of another site may not change anything here (Origin: {}). If it is the dashboard's, \
+                     REACT_APP_SKA_DATAPRODUCT_DASHBOARD_URL has to name it.",
+                    if origin.is_empty() { "not given" } else { origin }
+                ),
+            ),
+            ApiError::Misdirected { host } => (
+                StatusCode::MISDIRECTED_REQUEST,
+                format!(
+                    "This service answers on this machine alone, to localhost, and not to '{host}'. If a proxy hands \
+                     requests on to it, name that host in DPD_ALLOWED_HOSTS."
+                ),
+            ),
             ApiError::NotFound(what) => (StatusCode::NOT_FOUND, what.clone()),
             ApiError::MethodNotAllowed { allow } => {
                 (StatusCode::METHOD_NOT_ALLOWED, format!("This path answers {allow} only."))

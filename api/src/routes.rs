@@ -4,6 +4,7 @@
 //! wrong path always 404, which a tree of filters decides by the order of its rejections; and the OpenAPI document can
 //! be checked against it.
 
+use crate::auth::{self, origin};
 use crate::error::ApiError;
 use crate::reply::Response;
 use crate::request::{self, Body, Request};
@@ -103,6 +104,12 @@ async fn answer(api: Arc<Api>, target: Target, headers: HeaderMap, body: Body) -
 
 async fn dispatch(api: Arc<Api>, target: &Target, headers: HeaderMap, body: Body) -> error::Result<Response> {
     let Target { method, path, query } = target;
+    if let Some(hosts) = &api.settings.hosts
+        && let Err(refusal) = origin::is_meant(&headers, hosts)
+    {
+        request::drain(body).await;
+        return Err(refusal);
+    }
     let head = path.len()
         + query.len()
         + headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
@@ -115,6 +122,12 @@ async fn dispatch(api: Arc<Api>, target: &Target, headers: HeaderMap, body: Body
     let wanted = if *method == Method::HEAD { &Method::GET } else { method };
     match matching.iter().find(|(route, _)| route.method == *wanted) {
         Some((route, parameters)) => {
+            if auth::changes(method, route.path)
+                && let Err(refusal) = origin::may_change(&headers, &api.settings.origins)
+            {
+                request::drain(body).await;
+                return Err(refusal);
+            }
             let [parameter, tail] = [parameters.one, parameters.tail].map(|text| text.map(str::to_owned));
             let place = api.limits.enter(route.path)?;
             let caller = api.auth.caller(&headers, route.path).await;

@@ -2,7 +2,7 @@
 
 use crate::progress::{self, AboveBar};
 use api::Api;
-use shared::config::{Logging, PostgresqlSettings, Settings, Variables};
+use shared::config::{self, Logging, PostgresqlSettings, Settings, Variables};
 use shared::process;
 use shared::store::Store;
 use shared::store::memory::MemoryStore;
@@ -36,6 +36,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), String> {
     let settings = Settings::read(&variables, path).map_err(|error| text(&error))?;
     let postgresql = PostgresqlSettings::read(&variables).map_err(|error| text(&error))?;
     let logging = Logging::read(&variables).map_err(|error| text(&error))?;
+    let hosts = config::allowed_hosts(&variables).map_err(|error| text(&error))?;
     let volume = Arc::new(Volume::new(&settings.volume));
     volume.open().map_err(|error| format!("{} cannot be indexed: {error}", volume.path().display()))?;
 
@@ -49,7 +50,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), String> {
     }
     process::allow_many_connections();
     let runtime = tokio::runtime::Runtime::new().map_err(|error| text(&error))?;
-    let result = runtime.block_on(serve(volume, settings, &arguments.listen, &bar));
+    let result = runtime.block_on(serve(volume, settings, &arguments.listen, hosts, &bar));
     // Reads of a volume that does not answer must not keep the process.
     runtime.shutdown_background();
     result
@@ -57,18 +58,22 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), String> {
 
 async fn serve(
     volume: Arc<Volume>,
-    settings: Settings,
+    mut settings: Settings,
     listen: &str,
+    hosts: Option<Vec<String>>,
     bar: &indicatif::ProgressBar,
 ) -> Result<(), String> {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(settings.api.search_timeout));
-    let api = Api::new(store.clone(), volume.clone(), settings.api, settings.indexing.clone())
-        .map_err(|error| error.to_string())?;
-    let stop = process::stop().map_err(|error| error.to_string())?;
     let listener = TcpListener::bind(listen)
         .await
         .map_err(|error| format!("cannot listen on {listen}: {error}; choose another address with --listen"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
+    // What listens on loopback is for this machine's users; pages in their browsers are not to get at it by a name that
+    // leads here as well.
+    settings.api.hosts = hosts.filter(|_| address.ip().is_loopback());
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(settings.api.search_timeout));
+    let api = Api::new(store.clone(), volume.clone(), settings.api, settings.indexing.clone())
+        .map_err(|error| error.to_string())?;
+    let stop = process::stop().map_err(|error| error.to_string())?;
     let indexing = tokio::spawn(indexer::run(volume.clone(), store.clone(), settings.indexing, None));
     say(&format!("listening on http://{address}"));
     let introducing = async {

@@ -9,7 +9,7 @@ mod indexing;
 mod postgresql;
 mod sources;
 
-pub use access::{AccessSettings, Guarded};
+pub use access::{AccessSettings, Guarded, allowed_hosts};
 pub use client::ClientSettings;
 pub use indexing::{IndexingSettings, WatchMode};
 pub use postgresql::{PostgresqlSettings, Secret, Server};
@@ -137,6 +137,11 @@ pub const VARIABLES: &[Variable] = &[
         "everywhere",
         "what access groups guard: everywhere, or listings (searches and columns alone, for clients that send no token otherwise)",
     ),
+    variable(
+        "DPD_ALLOWED_HOSTS",
+        "",
+        "host names that `dpd serve` answers to beside localhost where it listens on loopback, with commas, such as that of a proxy before it; * for any",
+    ),
     variable("DPD_MAX_REQUESTS", "256", "requests answered at once, without downloads; further ones get 503"),
     variable("DPD_MAX_DOWNLOADS", "1000", "downloads at once; further ones get 503"),
     variable("DPD_STALL_SECONDS", "60", "how long a client may take nothing of its answer before it is cut off"),
@@ -243,6 +248,8 @@ pub struct ApiSettings {
     pub query_limit: usize,
     /// Origins that browsers may call from.
     pub origins: Vec<String>,
+    /// Names that it answers to beside those of this machine's loopback; `None`: it answers to any.
+    pub hosts: Option<Vec<String>>,
     /// Who may see what.
     pub access: AccessSettings,
     /// Requests answered at once, without downloads.
@@ -334,6 +341,7 @@ impl ApiSettings {
             )?,
             query_limit: variables.count("SKA_DATAPRODUCT_API_POSTGRESQL_QUERY_SIZE_LIMIT", 1..=10_000_000)?,
             origins: vec![format!("{origin}:{port}"), origin],
+            hosts: None,
             access: AccessSettings::read(variables)?,
             max_requests: variables.count("DPD_MAX_REQUESTS", 1..=100_000)?,
             max_downloads: variables.count("DPD_MAX_DOWNLOADS", 1..=100_000)?,

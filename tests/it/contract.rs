@@ -359,7 +359,7 @@ fn compressed_bodies_are_415_and_content_types_do_not_matter() {
     let ask = |header: &str| {
         let mut stream = SAMPLE.connect();
         let head = format!(
-            "POST /dataproductsearch HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n{header}\r\n\r\n{{}}"
+            "POST /dataproductsearch HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\n{header}\r\n\r\n{{}}"
         );
         stream.write_all(head.as_bytes()).expect("a request");
         tests::program::read_all(&stream, tests::PATIENCE)
@@ -377,7 +377,7 @@ fn browsers_may_call_from_the_dashboard_alone() {
     let ask = |method: &str, origin: &str| {
         let mut stream = SAMPLE.connect();
         let head = format!(
-            "{method} /status HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: GET\r\nConnection: close\r\n\r\n"
+            "{method} /status HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: GET\r\nConnection: close\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).expect("a request");
         tests::program::read_all(&stream, tests::PATIENCE).to_lowercase()

@@ -23,7 +23,7 @@ fn begin(server: &Server, execution_block: &str) -> (TcpStream, u64) {
     let mut stream = server.connect();
     let body = json!({"execution_block": execution_block}).to_string();
     let head = format!(
-        "POST /download HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /download HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     stream.write_all(head.as_bytes()).expect("a request");

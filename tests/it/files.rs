@@ -160,7 +160,7 @@ fn nothing_else_is_served_whatever_the_path() {
     ] {
         // By hand: a client would put some of them right.
         let mut stream = server.connect();
-        let head = format!("GET /products/{uid}/files/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let head = format!("GET /products/{uid}/files/{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         std::io::Write::write_all(&mut stream, head.as_bytes()).expect("a request");
         let answer = read_all(&stream, tests::PATIENCE);
         assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("\"detail\""), "{path}: {answer}");

@@ -176,7 +176,7 @@ fn slow_heads_and_bodies_are_not_waited_for() {
     slow_head.write_all(b"GET /status HTTP/1.1\r\nHost:").expect("a part");
     let mut slow_body = server.connect();
     slow_body
-        .write_all(b"POST /dataproductsearch HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        .write_all(b"POST /dataproductsearch HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         .expect("a part");
     let idle = server.connect();
     assert_eq!(read_all(&slow_head, tests::PATIENCE), "");
@@ -194,7 +194,7 @@ fn signals_end_it_within_a_second_whoever_is_connected() {
         let _idle = server.connect();
         let mut stuck = server.connect();
         stuck
-            .write_all(b"POST /dataproductsearch HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            .write_all(b"POST /dataproductsearch HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
             .expect("a part");
         let begun = std::time::Instant::now();
         server.signal(signal);

@@ -14,6 +14,7 @@ mod hardening;
 mod hardship;
 mod harness;
 mod old_faults;
+mod regressions;
 mod resume;
 mod rows;
 mod sdp;

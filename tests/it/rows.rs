@@ -66,8 +66,10 @@ fn a_client_that_goes_ends_its_answer() {
     let body = json!({"start_date": "1900-01-01"}).to_string();
     for _ in 0..20 {
         let mut stream = server.connect();
-        let head =
-            format!("POST /dataproductsearch HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let head = format!(
+            "POST /dataproductsearch HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
         stream.write_all(head.as_bytes()).expect("a request");
         stream.read_exact(&mut [0; 64]).expect("the beginning of an answer");
     }

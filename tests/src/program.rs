@@ -272,10 +272,18 @@ impl Server {
     /// # Panics
     /// When no answer comes.
     pub fn ask(&self, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> Answer {
-        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
-        if let Some(token) = token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let headers: Vec<_> = bearer.iter().map(|bearer| ("authorization", bearer.as_str())).collect();
+        self.ask_with(method, path, &headers, body)
+    }
+
+    /// Any request, with headers.
+    ///
+    /// # Panics
+    /// When no answer comes.
+    pub fn ask_with(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let answered = match method {
             "GET" | "HEAD" => self.agent.run(request.body(()).expect("a request")),
             _ => self.agent.run(request.body(body).expect("a request")),

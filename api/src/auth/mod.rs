@@ -3,6 +3,7 @@
 //! A token that is missing, malformed or refused puts its caller in no group, and so does a service that does not answer:
 //! then what groups guard stays shut. Where no service is configured nobody is in any group, and headers are not looked at.
 
+pub(crate) mod origin;
 mod permissions;
 mod token;
 
@@ -14,7 +15,7 @@ use shared::config::{AccessSettings, Guarded};
 use std::sync::Arc;
 use std::time::Duration;
 use token::{Credentials, credentials};
-use warp::http::HeaderMap;
+use warp::http::{HeaderMap, Method};
 
 /// Who writes where nobody is asked who he is.
 const ANONYMOUS: &str = "anonymous";
@@ -35,6 +36,14 @@ const OPEN_UNDER_LISTINGS: &[&str] = &[
     "/annotation",
     "/annotations/{uid}",
 ];
+
+/// The routes that change nothing although they are posted to.
+const POSTED_READS: &[&str] = &["/dataproductsearch", "/filterdataproducts", "/download", "/dataproductmetadata"];
+
+/// Whether a request to a route changes something.
+pub(crate) fn changes(method: &Method, route: &str) -> bool {
+    route == "/reindexdataproducts" || (*method == Method::POST && !POSTED_READS.contains(&route))
+}
 
 /// Tells who asks.
 pub(crate) struct Auth {

@@ -1,4 +1,5 @@
-//! Who may see what: where callers' groups are asked for, and how far the rule of access groups reaches.
+//! Who may see what: where callers' groups are asked for, how far the rule of access groups reaches, and by which names
+//! a service on loopback is asked.
 
 use super::{BadVariable, Variables};
 
@@ -36,6 +37,24 @@ impl AccessSettings {
     }
 }
 
+/// Reads which names beside those of loopback a service on loopback answers to; `None`: to any.
+///
+/// # Errors
+/// Where `DPD_ALLOWED_HOSTS` holds no names.
+pub fn allowed_hosts(variables: &Variables) -> Result<Option<Vec<String>>, BadVariable> {
+    let expected = "host names without ports, with commas, such as index.example.org,10.0.0.5, or *";
+    variables.value("DPD_ALLOWED_HOSTS", expected, |text| {
+        let is_address = |name: &str| name.starts_with('[') && name.ends_with(']');
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        let names: Vec<_> = text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+        if names == ["*"] {
+            return Some(None);
+        }
+        let good = names.iter().all(|name| is_address(name) || name.bytes().all(fits));
+        good.then(|| Some(names.into_iter().map(str::to_owned).collect()))
+    })
+}
+
 /// A URL that paths can be put after. One with a password in it would end up in messages.
 fn base_url(text: &str) -> Option<String> {
     let url = text.trim_end_matches('/');
@@ -71,5 +90,15 @@ mod tests {
             (Ok(Guarded::Everywhere), Ok(Guarded::Everywhere), Ok(Guarded::Listings))
         );
         assert!(rule("nowhere").is_err());
+    }
+
+    #[test]
+    fn hosts_are_names() {
+        let read = |text: &str| allowed_hosts(&[("DPD_ALLOWED_HOSTS", text)].into());
+        assert_eq!((read(""), read("*")), (Ok(Some(vec![])), Ok(None)));
+        assert_eq!(read("a.org, [::2],"), Ok(Some(vec!["a.org".to_owned(), "[::2]".to_owned()])));
+        for bad in ["http://a", "a:80", "a,*", "a b", "a/b"] {
+            assert!(read(bad).expect_err(bad).to_string().contains("DPD_ALLOWED_HOSTS"));
+        }
     }
 }

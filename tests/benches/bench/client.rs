@@ -74,14 +74,15 @@ impl Client {
 }
 
 pub(crate) fn get(path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes()
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()
 }
 
 /// A request with a body, and with a bearer token where one is given.
 pub(crate) fn post(path: &str, body: &Value, token: Option<&str>) -> Vec<u8> {
     let token = token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
     let body = body.to_string();
-    format!("POST {path} HTTP/1.1\r\nHost: x\r\n{token}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{token}Content-Length: {}\r\n\r\n{body}", body.len())
+        .into_bytes()
 }
 
 /// Requests of several clients at once for a while: how many were answered a second, and how long each took. All must go

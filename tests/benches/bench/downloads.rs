@@ -96,7 +96,7 @@ fn ready(server: &Server, folder: &str) -> String {
 fn read(server: &Server, path: &str, from: Option<u64>) -> u64 {
     let mut stream = server.connect();
     let range = from.map_or_else(String::new, |from| format!("Range: bytes={from}-{from}\r\n"));
-    let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{range}\r\n");
+    let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{range}\r\n");
     stream.write_all(head.as_bytes()).expect("a request");
     let mut part = vec![0; 1 << 20];
     let mut bytes = 0;

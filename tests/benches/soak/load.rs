@@ -220,7 +220,7 @@ impl<'scope> Load<'scope> {
         let (product, _) = self.world.any(random);
         let body = json!({"execution_block": product.block()}).to_string();
         let mut stream = self.api().connect();
-        let head = format!("POST /download HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {MEMBER}\r\n");
+        let head = format!("POST /download HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {MEMBER}\r\n");
         write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).map_err(|error| error.to_string())?;
         let mut part = vec![0; usize::try_from(1 + random % 100_000).unwrap_or(1)];
         let read = stream.read(&mut part).map_err(|error| error.to_string())?;

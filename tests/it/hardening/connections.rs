@@ -21,8 +21,11 @@ fn large(volume: &Volume, bytes: u64) {
 
 fn request(path: &str, body: &Value) -> Vec<u8> {
     let body = body.to_string();
-    format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-        .into()
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into()
 }
 
 fn sent(server: &Server, bytes: &[u8]) -> TcpStream {
@@ -62,7 +65,7 @@ fn idle_connections_make_way(server: &Server, count: usize, begun: &[u8]) {
         idle.push(sent(server, begun));
         if n % 250 == 249 {
             let asked = Instant::now();
-            let answer = sent(server, b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            let answer = sent(server, b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
             assert_eq!(first_line(&answer), "HTTP/1.1 200 OK", "with {n} others");
             // What idles is given 15 s; it must not be what let this one in.
             assert!(asked.elapsed() < Duration::from_secs(10), "{:?} with {n} others", asked.elapsed());
@@ -127,7 +130,7 @@ fn more_requests_than_there_may_be_are_told_to_come_again() {
     let variables = [("DPD_MAX_REQUESTS", "2"), ("DPD_MAX_DOWNLOADS", "1")];
     for running in both(|volume| large(volume, 1 << 30), &variables) {
         let api = &running.api;
-        let unfinished = b"POST /dataproductsearch HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{";
+        let unfinished = b"POST /dataproductsearch HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{";
         let mut held = Vec::new();
         let refused = tests::wait_for("no place", || {
             held.push(sent(api, unfinished));
@@ -177,14 +180,17 @@ fn what_is_no_request_is_refused_in_words() {
         for (bytes, status) in [
             ("NONSENSE\r\n\r\n".to_owned(), 400),
             ("GET / HTTP/3.0\r\n\r\n".to_owned(), 400),
-            ("GET /status HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n".to_owned(), 400),
-            ("GET /status HTTP/1.1\r\nHost: x\r\na: \0\r\n\r\n".to_owned(), 400),
-            ("POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".to_owned(), 400),
-            ("POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n".to_owned(), 400),
-            (format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", long(100_000)), 414),
-            (format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "a: b\r\n".repeat(1001)), 431),
-            (format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\na: {}\r\n\r\n", long(20_000)), 431),
-            (format!("GET / HTTP/1.1\r\nHost: x\r\na: {}\r\n\r\n", long(200_000)), 431),
+            ("GET /status HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n".to_owned(), 400),
+            ("GET /status HTTP/1.1\r\nHost: localhost\r\na: \0\r\n\r\n".to_owned(), 400),
+            (
+                "POST /status HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".to_owned(),
+                400,
+            ),
+            ("POST /status HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n".to_owned(), 400),
+            (format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", long(100_000)), 414),
+            (format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "a: b\r\n".repeat(1001)), 431),
+            (format!("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\na: {}\r\n\r\n", long(20_000)), 431),
+            (format!("GET / HTTP/1.1\r\nHost: localhost\r\na: {}\r\n\r\n", long(200_000)), 431),
         ] {
             let mut stream = running.api.connect();
             // It may answer and close before it has read all.

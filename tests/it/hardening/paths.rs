@@ -148,7 +148,8 @@ fn names_from_outside_lead_nowhere() {
                 &{
                     use std::io::Write;
                     let mut stream = api.connect();
-                    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
+                    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                        .expect("sent");
                     stream
                 },
                 tests::PATIENCE,

@@ -69,8 +69,12 @@ fn a_search_in_memory_ends_with_its_client() {
     let before = used(&running.api);
     let search = || {
         let mut stream = running.api.connect();
-        write!(stream, "POST /filterdataproducts HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-            .expect("sent");
+        write!(
+            stream,
+            "POST /filterdataproducts HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .expect("sent");
         stream
     };
     let searches: Vec<TcpStream> = (0..SEARCHES).map(|_| search()).collect();
@@ -116,7 +120,9 @@ fn a_search_in_postgresql_ends_with_its_client() {
         )
     };
     let mut stream = running.api.connect();
-    stream.write_all(b"POST /filterdataproducts HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}").expect("sent");
+    stream
+        .write_all(b"POST /filterdataproducts HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
+        .expect("sent");
     tests::wait_for("the search to begin", || (waiting() == 1).then_some(()));
     drop(stream);
     tests::wait_for("its end", || (waiting() == 0).then_some(()));
