@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// The token of a member of the group `staff`, who is called `staff@example.org`.
+/// What stands at a token's end, after the last dot if there is one: the token of a member of the group `staff`, who is called `staff@example.org`.
 pub const MEMBER: &str = "token-of-a-member";
 /// The token of another member of it, who is called `colleague@example.org`.
 pub const COLLEAGUE: &str = "token-of-a-colleague";
@@ -25,6 +25,10 @@ pub enum Mode {
     Never,
     /// With half an answer, and then not at all.
     Half,
+    /// As it should on a new connection, which it then breaks off when it is to be used again.
+    EndsKept,
+    /// By breaking the connection off.
+    BreaksOff,
     /// With this status.
     Status(u16),
     /// With something that is no JSON.
@@ -142,6 +146,12 @@ impl Own {
                 out.flush().ok()?;
                 wait()
             }
+            Mode::EndsKept => {
+                send_over(out, "keep-alive", status, &body)?;
+                // What is not read of a connection that is closed resets it.
+                out.read(&mut [0]).ok().map(drop)
+            }
+            Mode::BreaksOff => None,
             Mode::Status(status) => send(out, status, &body),
             Mode::Garbage => send(out, 200, "<html>welcome</html>"),
             Mode::OtherJson => send(out, 200, r#"{"user_groups": "staff", "user_profile": {"userPrincipalName": 5}}"#),
@@ -156,7 +166,7 @@ impl Own {
 
 /// What the service says when it is well.
 fn reply(path: &str, token: Option<&str>) -> (u16, String) {
-    let (group, name) = match token {
+    let (group, name) = match token.and_then(|token| token.rsplit('.').next()) {
         Some(MEMBER) => ("staff", "staff@example.org"),
         Some(COLLEAGUE) => ("staff", "colleague@example.org"),
         Some(OUTSIDER) => ("guests", "guest@example.org"),
@@ -170,7 +180,11 @@ fn reply(path: &str, token: Option<&str>) -> (u16, String) {
 }
 
 fn send(out: &mut impl Write, status: u16, body: &str) -> Option<()> {
-    let head = format!("HTTP/1.1 {status} So\r\ncontent-type: application/json\r\nconnection: close\r\n");
+    send_over(out, "close", status, body)
+}
+
+fn send_over(out: &mut impl Write, connection: &str, status: u16, body: &str) -> Option<()> {
+    let head = format!("HTTP/1.1 {status} So\r\ncontent-type: application/json\r\nconnection: {connection}\r\n");
     write!(out, "{head}content-length: {}\r\n\r\n{body}", body.len()).ok()?;
     out.flush().ok()
 }

@@ -6,7 +6,7 @@
 
 use super::token::Token;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Collected, Empty, LengthLimitError, Limited};
 use hyper::{Request, StatusCode, Uri, header};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
@@ -52,6 +52,22 @@ impl Failure {
 type Http = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 type Answer<T> = Result<T, Failure>;
 
+/// How the service is reached.
+struct Ways {
+    /// On connections that are kept for the next question.
+    kept: Http,
+    /// On a new one for each.
+    anew: Http,
+}
+
+/// Why one attempt to ask it came to nothing.
+enum Attempt {
+    /// The connection ended before the answer did.
+    BrokeOff(Failure),
+    /// Another attempt would come to the same.
+    Failed(Failure),
+}
+
 /// One thing that the service is asked, and the answers to it by token.
 struct Question<T> {
     uri: Option<Uri>,
@@ -61,7 +77,7 @@ struct Question<T> {
 
 /// The service.
 pub(super) struct Permissions {
-    http: Option<Http>,
+    ways: Option<Ways>,
     groups: Question<Arc<BTreeSet<String>>>,
     name: Question<Arc<str>>,
     /// Why it could not be asked last time.
@@ -72,7 +88,7 @@ impl Permissions {
     /// The service at a base URL, to be connected when it is needed.
     pub(super) fn new(base: &str) -> Permissions {
         Permissions {
-            http: client(),
+            ways: ways(),
             groups: Question::new(base, "/v1/getusergroupids", groups_of, |groups| {
                 groups.iter().map(String::len).sum()
             }),
@@ -126,32 +142,18 @@ impl Permissions {
         answer
     }
 
+    /// Asks, and once more on a new connection where the first broke off: the service may end a connection that was kept just
+    /// when it is used again, and nobody can know before (RFC 9110 9.2.2). Both have the same time together.
     async fn get(&self, uri: Option<&Uri>, token: &Token) -> Answer<Value> {
-        let (Some(uri), Some(http)) = (uri, &self.http) else {
+        let (Some(uri), Some(ways)) = (uri, &self.ways) else {
             return Err(Failure::unavailable("the permissions service's URL cannot be used"));
         };
-        let request = Request::get(uri)
-            .header(header::AUTHORIZATION, token.header())
-            .header(header::ACCEPT, "application/json")
-            .body(Empty::new())
-            .map_err(|_| Failure::unavailable("the permissions service cannot be asked"))?;
-        let response = http.request(request).await.map_err(|error| {
-            Failure::unavailable(if error.is_connect() {
-                "the permissions service cannot be reached"
-            } else {
-                "the permissions service broke off"
-            })
-        })?;
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(Failure::Refused),
-            other => return Err(Failure::unavailable(format!("the permissions service answered {}", other.as_u16()))),
-        }
-        let body = Limited::new(response.into_body(), LARGEST).collect().await;
-        let body =
-            body.map_err(|_| Failure::unavailable("the permissions service's answer broke off, or is too large"))?;
-        serde_json::from_slice(&body.to_bytes())
-            .map_err(|_| Failure::unavailable("the permissions service's answer is no JSON"))
+        let answer = match attempt(&ways.kept, uri, token).await {
+            Err(Attempt::BrokeOff(_)) => attempt(&ways.anew, uri, token).await,
+            answer => answer,
+        };
+        let body = answer.map_err(|(Attempt::BrokeOff(failure) | Attempt::Failed(failure))| failure)?;
+        serde_json::from_slice(&body).map_err(|_| Failure::unavailable("the permissions service's answer is no JSON"))
     }
 
     /// Remembers how the service is, and says so in the log when that changes.
@@ -194,18 +196,45 @@ fn no_answer() -> Failure {
     Failure::unavailable(format!("the permissions service gave no answer within {} s", LIMIT.as_secs()))
 }
 
+/// Asks over one connection, for the body of a good answer.
+async fn attempt(http: &Http, uri: &Uri, token: &Token) -> Result<Bytes, Attempt> {
+    let failed = |why: &str| Attempt::Failed(Failure::unavailable(why));
+    let request = Request::get(uri)
+        .header(header::AUTHORIZATION, token.header())
+        .header(header::ACCEPT, "application/json")
+        .body(Empty::new())
+        .map_err(|_| failed("the permissions service cannot be asked"))?;
+    let response = http.request(request).await.map_err(|error| match error.is_connect() {
+        true => failed("the permissions service cannot be reached"),
+        false => Attempt::BrokeOff(Failure::unavailable("the permissions service broke off")),
+    })?;
+    match response.status() {
+        StatusCode::OK => {}
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(Attempt::Failed(Failure::Refused)),
+        other => return Err(failed(&format!("the permissions service answered {}", other.as_u16()))),
+    }
+    let body = Limited::new(response.into_body(), LARGEST).collect().await;
+    body.map(Collected::to_bytes).map_err(|error| match error.is::<LengthLimitError>() {
+        true => failed("the permissions service's answer is too large"),
+        false => Attempt::BrokeOff(Failure::unavailable("the permissions service's answer broke off")),
+    })
+}
+
 /// Certificates are checked against those of the system, or where it has none against those that browsers take.
-fn client() -> Option<Http> {
+fn ways() -> Option<Ways> {
     let ring = rustls::crypto::ring::default_provider;
     let connector = HttpsConnectorBuilder::new().with_provider_and_native_roots(ring());
     let connector = connector.or_else(|_| HttpsConnectorBuilder::new().with_provider_and_webpki_roots(ring()));
     let connector = connector.inspect_err(|error| warn!("https cannot be used: {error}")).ok()?;
-    let client = Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(Duration::from_secs(30))
-        .pool_max_idle_per_host(8)
-        .build(connector.https_or_http().enable_http1().build());
-    Some(client)
+    let connector = connector.https_or_http().enable_http1().build();
+    let client = |kept| {
+        Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(kept)
+            .build(connector.clone())
+    };
+    Some(Ways { kept: client(8), anew: client(0) })
 }
 
 fn groups_of(answer: &Value) -> Option<Arc<BTreeSet<String>>> {

@@ -1,8 +1,10 @@
-//! What pages of other sites could have a browser do, and by which names a laptop's index could be asked.
+//! What pages of other sites could have a browser do, by which names a laptop's index could be asked, and a permissions service
+//! that ends connections.
 
 use serde_json::json;
 use std::process::Command;
-use tests::program::{Server, binary, with_bare_environment};
+use tests::permissions::{MEMBER, Mode, Permissions};
+use tests::program::{Server, binary, serve, with_bare_environment};
 use tests::volume::Volume;
 
 const DASHBOARD: &str = "https://dash.example.org";
@@ -92,4 +94,29 @@ fn loopback_is_asked_by_its_own_names() {
 fn what_listens_for_others_is_asked_by_any_name() {
     let (server, _volume) = start(&[], "0.0.0.0:0");
     assert_eq!(server.get_with("/status", &[("host", "node-5.example.org")]).status, 200);
+}
+
+#[test]
+fn a_question_whose_kept_connection_ended_is_asked_again() {
+    let (volume, permissions) = (Volume::new(), Permissions::start());
+    volume.product("eb-staff", "eb-staff-20240101-00001", "context: {access_group: staff}");
+    let mut command = serve(volume.path());
+    command.env("SKA_PERMISSIONS_API_HOST", permissions.url());
+    let server = Server::with(command, true);
+    let total = |token: &str| server.ask("POST", "/filterdataproducts", Some(token), b"{}").json()["total"].clone();
+    permissions.set(Mode::EndsKept);
+    for n in 0..6 {
+        // Another one each time, of whom nothing is known yet.
+        assert_eq!(total(&format!("{n}.{MEMBER}")), 1, "caller {n}");
+    }
+    // The first of them is kept, and ends; what then answers on a new one has no more time than otherwise.
+    permissions.set(Mode::Never);
+    assert_eq!(total(&format!("never.{MEMBER}")), 0);
+    let trouble = || server.status()["permissions_api"]["error"].clone();
+    assert_eq!(trouble(), json!("the permissions service gave no answer within 2 s"));
+    // One that breaks off all of them is asked twice, and no more.
+    permissions.set(Mode::BreaksOff);
+    let before = permissions.asked();
+    assert_eq!((total(&format!("broken.{MEMBER}")), permissions.asked() - before), (json!(0), 2));
+    assert_eq!(trouble(), json!("the permissions service broke off"));
 }
