@@ -216,6 +216,9 @@ pub enum Reindex {
     NoIndexer,
 }
 
+/// A key that session cookies are sealed with.
+pub type SessionKey = [u8; 32];
+
 /// Where the index is kept. Answers show what the viewer may see and nothing else: the access rule is applied before
 /// any limit, count or order.
 #[async_trait]
@@ -271,6 +274,9 @@ pub trait Store: Send + Sync {
     async fn request_reindex(&self) -> Result<Reindex>;
     /// Waits until one is asked for. It stays asked for until the indexer publishes that one is in progress.
     async fn reindex_requested(&self);
+
+    /// The key that all who answer from this store seal session cookies with; `made` becomes it where there is none yet.
+    async fn session_key(&self, made: SessionKey) -> Result<SessionKey>;
 
     /// Which kind of store it is.
     fn kind(&self) -> Kind;

@@ -17,7 +17,9 @@ mod tests;
 
 pub use segments::{Sealing, Waiting};
 
-use super::{Annotations, Change, Hit, Hits, Kind, Lookup, Outcome, Reindex, Result, Store, StoreError, Summary};
+use super::{
+    Annotations, Change, Hit, Hits, Kind, Lookup, Outcome, Reindex, Result, SessionKey, Store, StoreError, Summary,
+};
 use crate::access::Viewer;
 use crate::clock;
 use crate::column::Keys;
@@ -34,7 +36,7 @@ use products::Slot;
 use segments::{MOST_LEAVES, Sealer, Snapshot};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -50,6 +52,7 @@ const AT_ONCE: usize = 1024;
 pub struct MemoryStore {
     shared: Arc<Shared>,
     reindex: Notify,
+    session_key: OnceLock<SessionKey>,
     /// How long a search may take.
     limit: Duration,
 }
@@ -107,7 +110,7 @@ impl MemoryStore {
             sealer: Mutex::default(),
             searched: AtomicBool::default(),
         };
-        MemoryStore { shared: Arc::new(shared), reindex: Notify::new(), limit }
+        MemoryStore { shared: Arc::new(shared), reindex: Notify::new(), session_key: OnceLock::new(), limit }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Index> {
@@ -366,6 +369,10 @@ impl Store for MemoryStore {
         while !self.read().reindex_waits {
             self.reindex.notified().await;
         }
+    }
+
+    async fn session_key(&self, made: SessionKey) -> Result<SessionKey> {
+        Ok(*self.session_key.get_or_init(|| made))
     }
 
     fn kind(&self) -> Kind {

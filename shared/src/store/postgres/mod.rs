@@ -20,6 +20,7 @@ mod read;
 pub mod schema;
 mod seal;
 mod search;
+mod session;
 mod state;
 mod text;
 mod view;
@@ -30,7 +31,9 @@ pub use database::Database;
 use database::Session;
 pub use volume::{Registered, registered};
 
-use super::{Annotations, Change, Hit, Hits, Kind, Lookup, Outcome, Reindex, Result, Store, StoreError, Summary};
+use super::{
+    Annotations, Change, Hit, Hits, Kind, Lookup, Outcome, Reindex, Result, SessionKey, Store, StoreError, Summary,
+};
 use crate::access::Viewer;
 use crate::annotation::{Annotation, Draft, Revision};
 use crate::column::Keys;
@@ -397,6 +400,10 @@ impl Store for PostgresStore {
             };
             let _ = tokio::time::timeout(LOOK, heard).await;
         }
+    }
+
+    async fn session_key(&self, made: SessionKey) -> Result<SessionKey> {
+        session::key(self, made).await
     }
 
     fn kind(&self) -> Kind {
