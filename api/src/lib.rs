@@ -60,7 +60,7 @@ impl Api {
         let openapi = openapi::document(version(&settings), &settings.root_path)?;
         let (downloads, plans) = (download::Running::default(), download::Plans::default());
         let pages = paging::Pages::default();
-        let auth = auth::Auth::new(&settings.access);
+        let auth = auth::Auth::new(&settings.access, store.clone(), &settings.root_path);
         let limits = limits::Limits::new(&settings);
         let started = clock::now();
         Ok(Arc::new(Api { store, volume, settings, indexing, started, openapi, downloads, plans, pages, auth, limits }))

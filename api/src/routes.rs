@@ -4,7 +4,7 @@
 //! wrong path always 404, which a tree of filters decides by the order of its rejections; and the OpenAPI document can
 //! be checked against it.
 
-use crate::auth::{self, origin};
+use crate::auth::{self, Caller, origin};
 use crate::error::ApiError;
 use crate::reply::Response;
 use crate::request::{self, Body, Request};
@@ -86,13 +86,10 @@ struct Target {
 /// Answers a request, whatever happens.
 async fn answer(api: Arc<Api>, target: Target, headers: HeaderMap, body: Body) -> Response {
     let answer = AssertUnwindSafe(dispatch(api, &target, headers, body)).catch_unwind().await;
-    let Target { method, path, .. } = target;
+    let Target { method, path, .. } = &target;
     let response = match answer {
         Ok(Ok(response)) => response,
-        Ok(Err(error)) => {
-            debug!(%method, path, ?error, "refused");
-            error.into_response()
-        }
+        Ok(Err(error)) => refused(&target, error),
         Err(_) => {
             error!(%method, path, "the handler panicked");
             ApiError::Internal.into_response()
@@ -100,6 +97,11 @@ async fn answer(api: Arc<Api>, target: Target, headers: HeaderMap, body: Body) -
     };
     debug!(%method, path, status = response.status().as_u16(), "answered");
     response
+}
+
+fn refused(Target { method, path, .. }: &Target, error: ApiError) -> Response {
+    debug!(%method, path, ?error, "refused");
+    error.into_response()
 }
 
 async fn dispatch(api: Arc<Api>, target: &Target, headers: HeaderMap, body: Body) -> error::Result<Response> {
@@ -130,14 +132,16 @@ async fn dispatch(api: Arc<Api>, target: &Target, headers: HeaderMap, body: Body
             }
             let [parameter, tail] = [parameters.one, parameters.tail].map(|text| text.map(str::to_owned));
             let place = api.limits.enter(route.path)?;
-            let caller = api.auth.caller(&headers, route.path).await;
-            let (method, query, viewer) = (method.clone(), query.clone(), caller.viewer);
+            let Caller { viewer, unknown, privacy } = api.auth.caller(&headers, method, route.path).await;
+            let (method, query) = (method.clone(), query.clone());
             let request = Request { method, headers, body, parameter, tail, query, viewer };
-            let answer = (route.handler)(api, request).await;
-            let mut response = match (answer, caller.unknown) {
+            let answer = match ((route.handler)(api, request).await, unknown) {
                 (Err(ApiError::Forbidden), Some(why)) => Err(ApiError::GroupsUnknown(why)),
                 (answer, _) => answer,
-            }?;
+            };
+            let mut response = answer.unwrap_or_else(|error| refused(target, error));
+            // A refusal tells of who asks as well.
+            privacy.mark(response.headers_mut());
             response.extensions_mut().insert(Held::new(place));
             Ok(response)
         }

@@ -142,6 +142,11 @@ pub const VARIABLES: &[Variable] = &[
         "",
         "host names that `dpd serve` answers to beside localhost where it listens on loopback, with commas, such as that of a proxy before it; * for any",
     ),
+    variable(
+        "DPD_SESSION_COOKIE",
+        "on",
+        "whether an answer to a token sets a session cookie, by which a browser is known where it sends no token: on or off",
+    ),
     variable("DPD_MAX_REQUESTS", "256", "requests answered at once, without downloads; further ones get 503"),
     variable("DPD_MAX_DOWNLOADS", "1000", "downloads at once; further ones get 503"),
     variable("DPD_STALL_SECONDS", "60", "how long a client may take nothing of its answer before it is cut off"),

@@ -1,21 +1,26 @@
 //! Who asks: the bearer token of a request, and what the permissions service says of whoever has it.
 //!
 //! A token that is missing, malformed or refused puts its caller in no group, and so does a service that does not answer:
-//! then what groups guard stays shut. Where no service is configured nobody is in any group, and headers are not looked at.
+//! then what groups guard stays shut. Where a browser sends no token, its [`session`] cookie may carry the one that it sent
+//! before. Where no service is configured nobody is in any group, and headers are not looked at.
 
 pub(crate) mod origin;
 mod permissions;
+mod seal;
+mod session;
 mod token;
 
 use crate::error::{ApiError, Result};
 use permissions::{Failure, Permissions};
 use serde_json::{Value, json};
+use session::Sessions;
 use shared::access::Viewer;
 use shared::config::{AccessSettings, Guarded};
+use shared::store::Store;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use token::{Credentials, credentials};
-use warp::http::{HeaderMap, Method};
+use warp::http::{HeaderMap, HeaderValue, Method, header};
 
 /// Who writes where nobody is asked who he is.
 const ANONYMOUS: &str = "anonymous";
@@ -37,6 +42,9 @@ const OPEN_UNDER_LISTINGS: &[&str] = &[
     "/annotations/{uid}",
 ];
 
+/// The routes that answer everybody alike.
+const SAME_FOR_ALL: &[&str] = &["/livez", "/readyz", "/docs", "/docs/{file}", "/openapi.json"];
+
 /// The routes that change nothing although they are posted to.
 const POSTED_READS: &[&str] = &["/dataproductsearch", "/filterdataproducts", "/download", "/dataproductmetadata"];
 
@@ -45,9 +53,19 @@ pub(crate) fn changes(method: &Method, route: &str) -> bool {
     route == "/reindexdataproducts" || (*method == Method::POST && !POSTED_READS.contains(&route))
 }
 
+/// Whether a session cookie counts for a request. It does not where something is changed, nor for what a page can have a
+/// browser send without being asked, such as a form.
+fn may_be_proved_by_cookie(headers: &HeaderMap, method: &Method, route: &str) -> bool {
+    let content = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let essence = content.split(';').next().unwrap_or_default().trim();
+    let is_json = essence.eq_ignore_ascii_case("application/json");
+    !changes(method, route) && !origin::is_from(headers, "cross-site") && (*method != Method::POST || is_json)
+}
+
 /// Tells who asks.
 pub(crate) struct Auth {
     permissions: Option<Arc<Permissions>>,
+    sessions: Option<Sessions>,
     guarded: Guarded,
 }
 
@@ -56,34 +74,79 @@ pub(crate) struct Caller {
     pub(crate) viewer: Viewer,
     /// Why it could not be, where a token came and nobody could say whose it is.
     pub(crate) unknown: Option<Arc<str>>,
+    /// What the answer has to say of that.
+    pub(crate) privacy: Privacy,
 }
 
-impl Caller {
-    fn certain(viewer: Viewer) -> Caller {
-        Caller { viewer, unknown: None }
+/// What an answer says of whom it is for.
+#[derive(Default)]
+pub(crate) struct Privacy {
+    /// Which headers of the request it depends on; `None` where all get the same.
+    vary: Option<&'static str>,
+    cookie: Option<HeaderValue>,
+}
+
+impl Privacy {
+    /// Has an answer say so. How long whoever asked may keep it, the answer may have said itself.
+    pub(crate) fn mark(self, headers: &mut HeaderMap) {
+        let Some(vary) = self.vary else { return };
+        headers.append(header::VARY, HeaderValue::from_static(vary));
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-store"));
+        headers.extend(self.cookie.map(|cookie| (header::SET_COOKIE, cookie)));
     }
 }
 
 impl Auth {
-    /// As it is configured. Nothing is connected yet.
-    pub(crate) fn new(settings: &AccessSettings) -> Auth {
+    /// As it is configured, for a service behind a prefix. Nothing is connected yet.
+    pub(crate) fn new(settings: &AccessSettings, store: Arc<dyn Store>, root_path: &str) -> Auth {
         let permissions = settings.permissions.as_ref().map(|url| Arc::new(Permissions::new(url)));
-        Auth { permissions, guarded: settings.guarded }
+        let sessions = (settings.session_cookie && permissions.is_some()).then(|| Sessions::new(store, root_path));
+        Auth { permissions, sessions, guarded: settings.guarded }
     }
 
     /// Whoever sent these headers to a route, as products are shown to him there.
-    pub(crate) async fn caller(&self, headers: &HeaderMap, route: &str) -> Caller {
+    pub(crate) async fn caller(&self, headers: &HeaderMap, method: &Method, route: &str) -> Caller {
+        let same_for_all = |viewer| Caller { viewer, unknown: None, privacy: Privacy::default() };
         if self.guarded == Guarded::Listings && OPEN_UNDER_LISTINGS.contains(&route) {
-            return Caller::certain(Viewer::unrestricted());
+            return same_for_all(Viewer::unrestricted());
         }
-        let (Some(permissions), Credentials::Token(token)) = (&self.permissions, credentials(headers)) else {
-            return Caller::certain(Viewer::anonymous());
+        let Some(permissions) = self.permissions.as_ref().filter(|_| !SAME_FOR_ALL.contains(&route)) else {
+            return same_for_all(Viewer::anonymous());
         };
         let patience = if route == "/status" { STATUS_PATIENCE } else { PATIENCE };
-        match permissions.groups(&token, patience).await {
-            Ok(groups) => Caller::certain(Viewer::member_of(groups.iter().cloned())),
-            Err(Failure::Refused) => Caller::certain(Viewer::anonymous()),
-            Err(Failure::Unavailable(why)) => Caller { viewer: Viewer::anonymous(), unknown: Some(why) },
+        let begun = Instant::now();
+        let left = || patience.saturating_sub(begun.elapsed());
+        let vary = Some(if self.sessions.is_some() { "Authorization, Cookie" } else { "Authorization" });
+        let caller = |viewer, unknown, cookie| Caller { viewer, unknown, privacy: Privacy { vary, cookie } };
+
+        // What is in the header wins, whatever it is.
+        let sent = credentials(headers);
+        let session = match &self.sessions {
+            Some(sessions) if sent == Credentials::None && may_be_proved_by_cookie(headers, method, route) => {
+                sessions.token(headers, left()).await
+            }
+            _ => None,
+        };
+        let (token, by_cookie) = match (sent, session) {
+            (Credentials::Token(token), _) => (token, false),
+            (_, Some(token)) => (token, true),
+            _ => return caller(Viewer::anonymous(), None, None),
+        };
+        match (permissions.groups(&token, left()).await, &self.sessions) {
+            (Ok(groups), sessions) => {
+                let cookie = match sessions {
+                    Some(sessions) if !by_cookie => sessions.set(&token, headers, left()).await,
+                    _ => None,
+                };
+                caller(Viewer::member_of(groups.iter().cloned()), None, cookie)
+            }
+            (Err(Failure::Refused), Some(sessions)) => {
+                // Whoever is here now is not, or not any more, who the cookie is of.
+                let stale = by_cookie || sessions.token(headers, left()).await.is_some();
+                caller(Viewer::anonymous(), None, sessions.clear(headers).filter(|_| stale))
+            }
+            (Err(Failure::Refused), None) => caller(Viewer::anonymous(), None, None),
+            (Err(Failure::Unavailable(why)), _) => caller(Viewer::anonymous(), Some(why), None),
         }
     }
 

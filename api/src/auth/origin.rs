@@ -1,4 +1,4 @@
-//! Where a request comes from: which page had a browser send it, and by which name it came here.
+//! Where a request comes from: which page had a browser send it, by which name it came here, and whether over https.
 //!
 //! Browsers tell by headers that no page can set: `Host`, `Origin`, `Sec-Fetch-Site`. Ingresses add their own
 //! (`X-Forwarded-…`, `Forwarded`), which pages of other sites cannot set either, since CORS does not let them. A script
@@ -49,7 +49,6 @@ fn usual_port(scheme: &str) -> Option<u16> {
 /// # Errors
 /// [`ApiError::CrossSite`].
 pub(crate) fn may_change(headers: &HeaderMap, configured: &[String]) -> Result<()> {
-    let sites = || headers.get_all("sec-fetch-site").iter().map(|site| site.as_bytes().to_ascii_lowercase());
     let sent: Vec<_> = headers.get_all(header::ORIGIN).iter().map(|origin| origin.to_str().unwrap_or("?")).collect();
     let origin = match sent[..] {
         [one] => Origin::of(one),
@@ -59,15 +58,30 @@ pub(crate) fn may_change(headers: &HeaderMap, configured: &[String]) -> Result<(
         return Ok(());
     }
     let is_own = || origin.as_ref().is_some_and(|origin| own_hosts(headers).iter().any(|host| origin.is_at(host)));
-    let foreign = if sites().any(|site| site == b"cross-site") {
+    let foreign = if is_from(headers, "cross-site") {
         true
-    } else if sites().any(|site| site == b"same-origin") {
+    } else if is_from(headers, "same-origin") {
         // The browser knows the name that it asked for; a proxy may have handed on another.
         false
     } else {
         !sent.is_empty() && !is_own()
     };
     if foreign { Err(ApiError::CrossSite { origin: sent.join(", ") }) } else { Ok(()) }
+}
+
+/// Whether a browser says that a page of this relation to us had it send a request, such as `cross-site`.
+pub(super) fn is_from(headers: &HeaderMap, relation: &str) -> bool {
+    let relations = headers.get_all("sec-fetch-site");
+    relations.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(relation.as_bytes()))
+}
+
+/// Whether a request came over https, at least as far as an ingress. Where it is doubtful it did: a cookie that says
+/// `Secure` for nothing is not kept, one that does not say it may be sent in the clear.
+pub(super) fn by_https(headers: &HeaderMap) -> bool {
+    let page = headers.get(header::ORIGIN).and_then(|origin| Origin::of(origin.to_str().ok()?));
+    // A page that came over https asks nothing over http.
+    page.is_some_and(|page| page.scheme == "https")
+        || forwarded(headers, "proto").iter().any(|scheme| scheme.eq_ignore_ascii_case("https"))
 }
 
 /// Refuses a request that came by another name than those that lead to this machine's own loopback, and `others`. A page
@@ -184,5 +198,20 @@ mod tests {
         assert!(is_meant(&headers(&[("host", "localhost"), ("host", "evil.example")]), &others).is_err());
         // No browser leaves it out.
         assert!(is_meant(&headers(&[]), &[]).is_ok());
+    }
+
+    #[test]
+    fn https_is_believed() {
+        for (https, sent) in [
+            (false, &[][..]),
+            (false, &[("x-forwarded-proto", "http")]),
+            (false, &[("origin", "http://a")]),
+            (true, &[("x-forwarded-proto", "HTTPS")]),
+            (true, &[("x-forwarded-proto", "https, http")]),
+            (true, &[("forwarded", "for=1.2.3.4; proto=https;by=x, for=::1")]),
+            (true, &[("origin", "https://a")]),
+        ] {
+            assert_eq!(by_https(&headers(sent)), https, "{sent:?}");
+        }
     }
 }

@@ -1,10 +1,15 @@
 //! The `Authorization` header, as RFC 6750 has it.
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use warp::http::{HeaderMap, HeaderValue, header};
 
 /// The longest token, in bytes.
 const LONGEST: usize = 8 * 1024;
+/// What stands before it in the header, as we write it.
+const SCHEME: &str = "Bearer ";
 
 /// What a request says of who sent it.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,6 +27,26 @@ pub(super) enum Credentials {
 pub(super) struct Token(HeaderValue);
 
 impl Token {
+    /// One that was shown before.
+    pub(super) fn of(text: &str) -> Option<Token> {
+        token(&HeaderValue::try_from(format!("{SCHEME}{text}")).ok()?)
+    }
+
+    /// The token alone.
+    pub(super) fn text(&self) -> &str {
+        self.0.to_str().ok().and_then(|value| value.strip_prefix(SCHEME)).unwrap_or_default()
+    }
+
+    /// When it ends by its own word, in seconds since 1970; `None` where it does not say so in a way that is understood here
+    /// (RFC 7519). Nobody vouches for it: it may make a session shorter and is good for nothing else.
+    pub(super) fn end(&self) -> Option<i64> {
+        let claims = self.text().split('.').nth(1)?;
+        let claims: Value = serde_json::from_slice(&BASE64.decode(claims.trim_end_matches('=')).ok()?).ok()?;
+        let end = claims.get("exp")?;
+        // A number of seconds that may be broken; beyond what is counted here it is the largest.
+        end.as_i64().or_else(|| end.as_f64().map(|end| end as i64))
+    }
+
     /// The header's value that carries it.
     pub(super) fn header(&self) -> HeaderValue {
         self.0.clone()
@@ -57,7 +82,7 @@ fn token(value: &HeaderValue) -> Option<Token> {
     if !scheme.eq_ignore_ascii_case("bearer") || body.is_empty() || token.len() > LONGEST || !body.bytes().all(fits) {
         return None;
     }
-    let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+    let mut value = HeaderValue::try_from(format!("{SCHEME}{token}")).ok()?;
     value.set_sensitive(true);
     Some(Token(value))
 }
@@ -87,6 +112,25 @@ mod tests {
             assert_eq!(read(&[bad]), Credentials::Malformed, "{bad:?}");
         }
         assert_eq!(read(&["Bearer a", "Bearer a"]), Credentials::Malformed);
+    }
+
+    #[test]
+    fn a_token_may_say_when_it_ends() {
+        let end = |claims: &str| Token::of(&format!("e30.{}.c2ln", BASE64.encode(claims))).expect("a token").end();
+        assert_eq!(end(r#"{"exp": 1700000000}"#), Some(1_700_000_000));
+        assert_eq!(end(r#"{"exp": 1700000000.9}"#), Some(1_700_000_000));
+        assert_eq!((end(r#"{"exp": 1e300}"#), end(r#"{"exp": -1}"#)), (Some(i64::MAX), Some(-1)));
+        for silent in ["", "{", "[]", "5", "{}", r#"{"exp": "5"}"#, r#"{"exp": null}"#] {
+            assert_eq!(end(silent), None, "{silent:?}");
+        }
+        for other in ["opaque", "a.b", "a.%", "..", "e30"] {
+            assert_eq!(Token::of(other).and_then(|token| token.end()), None, "{other:?}");
+        }
+        let token = Token::of("abc.DEF-1_2~+/=").expect("a token");
+        assert_eq!(
+            (token.text(), token.header()),
+            ("abc.DEF-1_2~+/=", HeaderValue::from_static("Bearer abc.DEF-1_2~+/="))
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Who may see what: where callers' groups are asked for, how far the rule of access groups reaches, and by which names
 //! a service on loopback is asked.
 
-use super::{BadVariable, Variables};
+use super::{BadVariable, Variables, boolean};
 
 /// How the API finds out who asks, and what it does with that.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub struct AccessSettings {
     pub permissions: Option<String>,
     /// What access groups guard.
     pub guarded: Guarded,
+    /// Whether a browser may prove by a cookie who asks.
+    pub session_cookie: bool,
 }
 
 /// What access groups guard.
@@ -33,7 +35,8 @@ impl AccessSettings {
             "listings" => Some(Guarded::Listings),
             _ => None,
         })?;
-        Ok(AccessSettings { permissions: Some(url).filter(|url| !url.is_empty()), guarded })
+        let session_cookie = variables.value("DPD_SESSION_COOKIE", "on or off", boolean)?;
+        Ok(AccessSettings { permissions: Some(url).filter(|url| !url.is_empty()), guarded, session_cookie })
     }
 }
 
@@ -90,6 +93,9 @@ mod tests {
             (Ok(Guarded::Everywhere), Ok(Guarded::Everywhere), Ok(Guarded::Listings))
         );
         assert!(rule("nowhere").is_err());
+        let cookie = |value: &str| read("DPD_SESSION_COOKIE", value).map(|settings| settings.session_cookie);
+        assert_eq!((cookie(""), cookie("on"), cookie("off")), (Ok(true), Ok(true), Ok(false)));
+        assert!(cookie("sometimes").is_err());
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Who may see what, on either program: [`walk`] asks every route of the documentation for what a caller may not see,
-//! [`service`] is about a permissions service that is well or not, [`annotations`] about whose they are.
+//! [`service`] is about a permissions service that is well or not, [`annotations`] about whose they are, [`sessions`] about
+//! the cookie by which a browser proves who asks.
 
 mod annotations;
 mod service;
+mod sessions;
 mod walk;
 
 use crate::daemons::Site;
 use tests::permissions::Permissions;
-use tests::program::{Server, serve};
+use tests::program::{Answer, Server, serve};
 use tests::volume::Volume;
 
 /// A volume, and a program that answers for it and asks a permissions service.
@@ -40,4 +42,16 @@ fn daemons(fill: impl Fn(&Volume), variables: &[(&str, &str)]) -> Guarded {
     let (indexer, api) = site.daemons.pair();
     let volume = std::mem::replace(&mut site.volume, Volume::new());
     Guarded { volume, api, permissions, _indexer: Some(indexer), _site: Some(site) }
+}
+
+/// The session cookie that an answer sets, as a browser sends it back; `None` where it sets none or removes it.
+fn cookie(answer: &Answer) -> Option<String> {
+    let pair = answer.header("set-cookie").split(';').next().unwrap_or_default();
+    pair.strip_prefix("dpd_session=").filter(|value| !value.is_empty())?;
+    Some(pair.to_owned())
+}
+
+/// The session cookie of whoever has a token.
+fn session(api: &Server, token: &str) -> String {
+    cookie(&api.ask("POST", "/filterdataproducts", Some(token), b"{}")).expect("a cookie")
 }

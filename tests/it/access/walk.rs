@@ -3,7 +3,7 @@
 //! What must not be told is made so that it can be recognised: names and values that occur in restricted products alone.
 //! A route that is not in [`asks`] fails the test.
 
-use super::{Guarded, daemons, standalone};
+use super::{Guarded, daemons, session, standalone};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use tests::permissions::{MEMBER, OUTSIDER};
@@ -237,8 +237,29 @@ fn told<'a>(ask: &Ask, answer: &Answer, known: &'a Handles) -> Vec<&'a str> {
     SECRETS.iter().copied().chain(uids).filter(|secret| said.contains(secret) && !sent.contains(secret)).collect()
 }
 
-fn send(site: &Guarded, ask: &Ask, token: Option<&str>) -> Answer {
-    site.api.ask(ask.method, &ask.path, token, ask.body.as_bytes())
+/// As whom a route is asked.
+#[derive(Debug, Clone, Copy)]
+enum As<'a> {
+    Nobody,
+    Token(&'a str),
+    /// With the cookie that an answer to a token set.
+    Session(&'a str),
+}
+
+fn send(site: &Guarded, ask: &Ask, who: As<'_>) -> Answer {
+    let (path, body) = (&ask.path, ask.body.as_bytes());
+    match who {
+        As::Nobody => site.api.ask(ask.method, path, None, body),
+        As::Token(token) => site.api.ask(ask.method, path, Some(token), body),
+        As::Session(cookie) => {
+            site.api.ask_with(ask.method, path, &[("cookie", cookie), ("content-type", "application/json")], body)
+        }
+    }
+}
+
+/// Whether a route changes something, for which a cookie does not count.
+fn changes(path: &str) -> bool {
+    path.starts_with("/ingest") || path == "/annotation" || path == "/reindexdataproducts"
 }
 
 fn outsiders_learn_nothing(site: &Guarded) {
@@ -256,26 +277,39 @@ fn outsiders_learn_nothing(site: &Guarded) {
             documented.insert((method.to_uppercase(), path.clone()));
         }
     }
+    let [member, outsider] = [MEMBER, OUTSIDER].map(|token| session(&site.api, token));
+    let strangers = [As::Nobody, As::Token(OUTSIDER), As::Token("a-token-of-nobody"), As::Session(&outsider)];
     for (method, path) in &documented {
         let (shows, asks) =
             asks(method, path, &known).unwrap_or_else(|| panic!("{method} {path}: this test does not know the route"));
         let mut shown = false;
         for ask in &asks {
-            for token in [None, Some(OUTSIDER), Some("a-token-of-nobody")] {
-                let answer = send(site, ask, token);
-                let what = format!("{method} {} {} as {token:?}: {}", ask.path, ask.body, answer.status);
+            let mut statuses = Vec::new();
+            for who in strangers.into_iter().chain(changes(path).then_some(As::Session(&member))) {
+                let answer = send(site, ask, who);
+                let what = format!("{method} {} {} as {who:?}: {}", ask.path, ask.body, answer.status);
+                // The first is nobody's and the last, for a write, that of a member's cookie, which counts for none.
+                statuses.push(answer.status);
                 assert_eq!(told(ask, &answer, &known), [""; 0], "{what}");
                 assert!(answer.status < 500 || known.annotation.is_none() && answer.status == 503, "{what}");
                 if path == "/filterdataproducts" {
                     counts_what_it_shows(&answer.json(), &what);
                 }
                 if method == "GET" {
-                    let head = send(site, &Ask { method: "HEAD", path: ask.path.clone(), body: String::new() }, token);
+                    let head = send(site, &Ask { method: "HEAD", path: ask.path.clone(), body: String::new() }, who);
                     assert_eq!((told(ask, &head, &known), head.body.len()), (vec![], 0), "HEAD, {what}");
                 }
             }
-            let answer = send(site, ask, Some(MEMBER));
+            if path.starts_with("/ingest") || path == "/annotation" {
+                assert_eq!(statuses.first(), statuses.last(), "{method} {path} {}: by a cookie", ask.body);
+            }
+            let answer = send(site, ask, As::Token(MEMBER));
             shown |= !told(ask, &answer, &known).is_empty();
+            if !changes(path) {
+                let by_cookie = send(site, ask, As::Session(&member));
+                let seen = |answer: &Answer| (answer.status, told(ask, answer, &known));
+                assert_eq!(seen(&by_cookie), seen(&answer), "{method} {path} {}: header and cookie", ask.body);
+            }
         }
         // Else nothing would be learnt from the others not seeing it.
         assert_eq!(shown, shows == Shows::Secrets, "{method} {path}, as a member");
@@ -370,15 +404,15 @@ fn the_old_rule_guards_lists_alone() {
             .chain(searches().iter().map(|body| ("/dataproductsearch", body)))
         {
             let ask = post(path, body);
-            assert_eq!(told(&ask, &send(&site, &ask, None), &known), [""; 0], "{body}");
+            assert_eq!(told(&ask, &send(&site, &ask, As::Nobody), &known), [""; 0], "{body}");
         }
         for path in ["/muidatagridconfig", "/en/humanreadable", "/status"] {
-            assert_eq!(told(&get(path), &send(&site, &get(path), None), &known), [""; 0], "{path}");
+            assert_eq!(told(&get(path), &send(&site, &get(path), As::Nobody), &known), [""; 0], "{path}");
         }
         for body in [json!({"uid": known.uids[0]}), json!({"execution_block": BLOCK})] {
             for path in ["/dataproductmetadata", "/download"] {
                 let ask = post(path, &body);
-                let answer = send(&site, &ask, None);
+                let answer = send(&site, &ask, As::Nobody);
                 assert_eq!(answer.status, 200);
                 assert!(told(&ask, &answer, &known).contains(&"hushkey"));
             }
