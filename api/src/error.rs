@@ -4,6 +4,7 @@ use crate::reply::{self, Response};
 use serde_json::json;
 use shared::filter::BadSearch;
 use shared::store::StoreError;
+use std::path::Path;
 use std::sync::Arc;
 use warp::http::{HeaderValue, StatusCode, header};
 
@@ -60,6 +61,23 @@ const DETAIL: usize = 1000;
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
 impl ApiError {
+    /// Files or folders of a product may not be read, so that it cannot be handed out whole; the path of the first,
+    /// from the storage path down. A conflict with the state of the volume: no fault of the request, nor one that goes
+    /// away by asking again, before somebody gives the service the right to read them.
+    pub(crate) fn unreadable(count: usize, first: &Path) -> ApiError {
+        let others = if count == 1 { "" } else { ", the first of them" };
+        let things = if count == 1 { "file or folder" } else { "files or folders" };
+        ApiError::Conflict(format!(
+            "The service may not read {count} {things} of this data product{others}: {}",
+            first.display()
+        ))
+    }
+
+    /// A file is written to while it is to be handed out.
+    pub(crate) fn changing() -> ApiError {
+        ApiError::Unavailable("A file was changed or removed a moment ago. Try again.".to_owned())
+    }
+
     /// The answer.
     pub(crate) fn into_response(self) -> Response {
         let (status, detail) = match &self {

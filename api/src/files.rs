@@ -1,19 +1,20 @@
 //! A product's files: listed, and one by one.
 //!
-//! What is listed is what the product's archive holds, less folders and links. A file is opened name by name from the
+//! What is listed is what the product's archive holds, less links and those folders that may be read. A file is opened name by name from the
 //! product's folder on, and no link is followed.
 
 use crate::Api;
-use crate::download::content::{Content, Trouble};
+use crate::download::content::{Content, Trouble, Why};
 use crate::download::plan::{Index, Kind, Plan};
 use crate::download::respond::{Representation, disposition, respond};
 use crate::download::select::{Selection, product, prunes};
 use crate::download::source::One;
+use crate::download::version::Time;
 use crate::download::{self, plan};
 use crate::error::{ApiError, Result};
 use crate::reply::{self, Response};
 use crate::request::{Request, Wanted, wanted_uid};
-use chrono::DateTime;
+use chrono::{DateTime, Datelike};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
 use serde_json::{Map, Value, json};
@@ -81,31 +82,47 @@ struct Listed {
 
 impl Listed {
     fn page(&self, plan: &Plan, page: usize, size: usize) -> (usize, Value) {
-        let files = || plan.indexes(0..plan.len()).filter(|index| plan.kind(*index) == Kind::File);
+        let is_listed = |index: &Index| plan.kind(*index) == Kind::File || !plan.is_readable(*index);
+        let files = || plan.indexes(0..plan.len()).filter(is_listed);
         let total = files().count();
         let on_page = files().skip(page.saturating_mul(size)).take(size);
         let data: Vec<Value> = on_page.map(|index| self.file(plan, index)).collect();
-        let archive = json!({"size": plan.total(), "etag": plan.etag()});
-        (total, json!({"data": data, "total": total, "page": page, "pageSize": size, "archive": archive}))
+        let unreadable = plan.unreadable().map_or(0, |(count, _)| count);
+        // There is none of what may not be read.
+        let archive = (unreadable == 0).then(|| json!({"size": plan.total(), "etag": plan.etag()}));
+        let mut answer = json!({"data": data, "total": total, "page": page, "pageSize": size});
+        answer["archive"] = archive.into();
+        answer["unreadable"] = unreadable.into();
+        (total, answer)
     }
 
     fn file(&self, plan: &Plan, index: Index) -> Value {
         let whole = plan.path(index);
-        let path = whole.strip_prefix(self.folder.as_bytes()).unwrap_or(&whole);
+        // What does not begin so is the product's folder itself, where it may not be read.
+        let path = whole.strip_prefix(self.folder.as_bytes()).unwrap_or(b".");
         let version = plan.version(index);
+        let is_file = plan.kind(index) == Kind::File;
         let url = format!("{}/products/{}/files/{}", self.root, self.uid, percent_encode(path, ENCODED));
+        let shown = String::from_utf8_lossy(path);
         let mut file = json!({
             // A name that is not UTF-8 is right in the URL only.
-            "path": String::from_utf8_lossy(path),
+            "path": if is_file { shown.into_owned() } else { format!("{shown}/") },
             "size": version.size,
-            "mtime": time_text(DateTime::from_timestamp_nanos(version.modified)),
-            "url": url,
+            "mtime": mtime(version.modified),
+            "url": is_file.then_some(url),
+            "readable": plan.is_readable(index),
         });
         if let (Some(own), Some(fields)) = (self.named.get(path), file.as_object_mut()) {
             fields.extend(own);
         }
         file
     }
+}
+
+/// When a file was written last; `None` where that is in no year that RFC 3339 has.
+fn mtime(time: Time) -> Option<String> {
+    let time = DateTime::from_timestamp(time.seconds(), time.nanoseconds())?;
+    (0..=9999).contains(&time.year()).then(|| time_text(time))
 }
 
 /// What the metadata say of files, by their paths in the product's folder.
@@ -167,17 +184,17 @@ pub(crate) async fn file(api: Arc<Api>, request: Request) -> Result<Response> {
     let content = match opening.await.map_err(|_| ApiError::Internal)? {
         Ok(content) => content,
         Err(Closed::NotThere) => return Err(not_there()),
+        Err(Closed::Restless) => return Err(ApiError::changing()),
         Err(Closed::Unreadable(trouble)) => {
             warn!("a file cannot be handed out: {}", trouble.of(&whole));
-            return Err(ApiError::Internal);
+            return Err(ApiError::unreadable(1, &whole));
         }
     };
     let name = whole.file_name().unwrap_or_default().as_bytes();
     let version = content.version();
-    let facts = [version.size, version.inode, version.modified.cast_unsigned()].map(u64::to_le_bytes);
     let representation = Representation {
-        etag: download::plan::etag(&Sha256::digest(facts.concat())),
-        modified: version.modified,
+        etag: download::plan::etag(&Sha256::digest(version.bytes())),
+        settled: version.settled(),
         total: version.size,
         content_type: content_type(name),
         disposition: disposition("inline", name),
@@ -196,6 +213,8 @@ fn names(tail: &str) -> Option<PathBuf> {
 /// Why a file is not opened.
 enum Closed {
     NotThere,
+    /// It changes all the time.
+    Restless,
     Unreadable(Trouble),
 }
 
@@ -230,9 +249,10 @@ fn open(volume: &Volume, selection: &Selection, top: &Folder, path: &Path) -> st
     if hidden {
         return Err(Closed::NotThere);
     }
-    Content::open(&folder, name).map_err(|trouble| match trouble.is_unreadable() {
-        true => Closed::Unreadable(trouble),
-        false => Closed::NotThere,
+    Content::open(&folder, name).map_err(|trouble| match trouble.why() {
+        Why::Unreadable => Closed::Unreadable(trouble),
+        Why::Vanished => Closed::NotThere,
+        Why::Changed => Closed::Restless,
     })
 }
 

@@ -1,7 +1,8 @@
 //! Plans of archives over any names: what stands at each byte is known before it is made, and another reader of tar finds
 //! the entries that were planned.
 
-use api::download::plan::{Builder, Index, Kind, New, Place, Plan, Version};
+use api::download::plan::{Builder, Index, Kind, New, Place, Plan};
+use api::download::version::{Time, Version};
 use std::io::Read;
 
 /// The largest archive that is made, in bytes.
@@ -23,8 +24,9 @@ pub(crate) fn feed(data: &[u8]) {
             1 => (Kind::Folder, &b""[..]),
             _ => (Kind::Link, name),
         };
-        let version = Version { size: u64::from(*size) * 7, inode: 1, modified: i64::from(*size) * 1_000_000_007 - 9 };
-        let new = New { kind, name, target, mode: 0o640, version, changed: 1 };
+        let modified = Time::new(i64::from(*size) - 9, 7);
+        let version = Version { size: u64::from(*size) * 7, inode: 1, modified, changed: modified };
+        let new = New { kind, name, target, mode: 0o640, version, readable: true };
         let parent = folders.get(usize::from(*folder)).copied();
         let Ok(index) = builder.add(parent, &new) else { return };
         if kind == Kind::Folder {

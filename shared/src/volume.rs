@@ -20,8 +20,10 @@ use globset::GlobSet;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
+use std::ffi::OsStr;
 use std::io::{self, ErrorKind, Read as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -30,6 +32,8 @@ use uuid::Uuid;
 const O_NONBLOCK: i32 = 0o4000;
 /// What opening a link says where links are not followed.
 const ELOOP: i32 = 40;
+/// The longest path that one call takes, in bytes: Linux's PATH_MAX, less the NUL at its end.
+const LONGEST_PATH: usize = 4095;
 
 /// A volume as it is configured.
 #[derive(Debug)]
@@ -146,6 +150,19 @@ pub fn leads_out(error: &io::Error) -> bool {
     error.kind() == ErrorKind::PermissionDenied && error.raw_os_error().is_none()
 }
 
+/// Parts a path that is too long for one call: the folders to be opened one beneath the other, the first from where the
+/// path begins, and what is left. A name never has to be parted.
+pub fn parted(path: &Path) -> (Vec<&Path>, &Path) {
+    let (mut folders, mut rest) = (Vec::new(), path.as_os_str().as_bytes());
+    while rest.len() > LONGEST_PATH
+        && let Some(slash) = rest[..=LONGEST_PATH].iter().rposition(|byte| *byte == b'/')
+    {
+        folders.push(Path::new(OsStr::from_bytes(&rest[..slash])));
+        rest = &rest[slash + 1..];
+    }
+    (folders, Path::new(OsStr::from_bytes(rest)))
+}
+
 impl Volume {
     /// The volume that is configured.
     pub fn new(settings: &VolumeSettings) -> Volume {
@@ -224,6 +241,21 @@ impl Root<'_> {
         &self.dir
     }
 
+    /// Calls with a handle and a path beneath it that one call takes: with the storage path's, or, where the path is too
+    /// long for that, with that of a folder on the way.
+    ///
+    /// # Errors
+    /// Those of the file system, and of the call.
+    pub fn reach<T>(&self, path: &Path, call: impl FnOnce(&Dir, &Path) -> io::Result<T>) -> io::Result<T> {
+        let (folders, rest) = parted(path);
+        let mut reached = None;
+        for folder in folders {
+            let open = open_beneath(reached.as_ref().unwrap_or(&self.dir), folder)?;
+            reached = Some(Dir::from_std_file(open.into()));
+        }
+        call(reached.as_ref().unwrap_or(&self.dir), rest)
+    }
+
     /// Opens a folder. A link on the way is not followed, not even to a folder on the volume: what it leads to has a
     /// name of its own.
     ///
@@ -241,21 +273,7 @@ impl Root<'_> {
     pub fn open_listable(&self, path: impl AsRef<Path>) -> io::Result<OwnedFd> {
         let path = path.as_ref();
         self.volume.access(Access::Open, &path.to_string_lossy());
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        loop {
-            match openat2(&self.dir, path, flags, Mode::empty(), beneath) {
-                Ok(fd) => return Ok(fd),
-                // Something was renamed meanwhile, and the kernel could not be sure.
-                Err(Errno::AGAIN) => {}
-                // Kernels before 5.6, and sandboxes that do not know the call.
-                Err(Errno::NOSYS | Errno::PERM) => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let root = self.dir.try_clone()?;
-        let dir = path.components().try_fold(root, |dir, name| dir.open_dir_nofollow(name))?;
-        Ok(openat(&dir, ".", flags, Mode::empty())?)
+        self.reach(path, open_beneath)
     }
 
     /// Reads the metadata file of a folder.
@@ -306,6 +324,24 @@ impl Root<'_> {
     }
 }
 
+/// Opens a folder beneath another for reading what is in it, by a path that one call takes.
+fn open_beneath(dir: &Dir, path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    loop {
+        match openat2(dir, path, flags, Mode::empty(), beneath) {
+            Ok(fd) => return Ok(fd),
+            // Something was renamed meanwhile, and the kernel could not be sure.
+            Err(Errno::AGAIN) => {}
+            // Kernels before 5.6, and sandboxes that do not know the call.
+            Err(Errno::NOSYS | Errno::PERM) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let dir = path.components().try_fold(dir.try_clone()?, |dir, name| dir.open_dir_nofollow(name))?;
+    Ok(openat(&dir, ".", flags, Mode::empty())?)
+}
+
 /// Whether bytes that make no product hold the name of the key that says who may see one.
 fn speaks_of_access(bytes: &[u8]) -> bool {
     const NAME: &[u8] = b"access_group";
@@ -340,6 +376,19 @@ mod tests {
     fn volume(path: &std::path::Path) -> Volume {
         let settings = Settings::read(&Variables::default(), path.to_str().map(str::to_owned)).expect("settings");
         Volume::new(&settings.volume)
+    }
+
+    #[test]
+    fn long_paths_are_parted_between_names() {
+        for (names, length) in [(1, 255), (16, 255), (17, 255), (40, 255), (5000, 1), (4096, 1), (2048, 1), (2049, 1)] {
+            let path = PathBuf::from(vec!["n".repeat(length); names].join("/"));
+            let (folders, rest) = parted(&path);
+            assert_eq!(folders.iter().copied().chain([rest]).collect::<PathBuf>(), path);
+            for part in folders.into_iter().chain([rest]) {
+                assert!(part.as_os_str().len() < 4096 && part.is_relative(), "{names} of {length}");
+            }
+        }
+        assert_eq!(parted(Path::new("a/b")), (Vec::new(), Path::new("a/b")));
     }
 
     #[test]

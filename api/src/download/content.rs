@@ -2,14 +2,18 @@
 //! given away.
 
 use super::listing::version;
-use super::plan::Version;
+use super::version::Version;
 use rustix::buffer::spare_capacity;
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 use rustix::io::{Errno, pread};
+use shared::clock;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+
+/// How often it is waited for a file that changes again meanwhile.
+const SETTLING: usize = 5;
 
 /// What kind of thing happened to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +34,8 @@ pub(crate) struct Trouble {
 #[derive(Debug)]
 pub(crate) struct Broken {
     pub(crate) why: Why,
-    path: PathBuf,
+    /// From the storage path down.
+    pub(crate) path: PathBuf,
     text: String,
 }
 
@@ -55,9 +60,9 @@ impl Trouble {
         Trouble { why, text: std::io::Error::from(error).to_string() }
     }
 
-    /// Whether something is there that cannot be read.
-    pub(crate) fn is_unreadable(&self) -> bool {
-        self.why == Why::Unreadable
+    /// What kind of thing it is.
+    pub(crate) fn why(&self) -> Why {
+        self.why
     }
 
     pub(crate) fn io(error: &std::io::Error) -> Trouble {
@@ -78,7 +83,9 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// Opens a regular file in a folder by its own name. A link is not followed, and a FIFO not waited for.
+    /// Opens a regular file in a folder by its own name. A link is not followed, and a FIFO not waited for. Answers once
+    /// the version is settled, which takes a moment where the file was just written: what is read after that is this
+    /// version's content, or it shows.
     pub(crate) fn open(folder: impl AsFd, name: &OsStr) -> Result<Content, Trouble> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         let file = openat(folder, name, flags, Mode::empty()).map_err(Trouble::errno)?;
@@ -86,7 +93,18 @@ impl Content {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Trouble { why: Why::Vanished, text: "it is no regular file".to_owned() });
         }
-        Ok(Content { file, version: version(&stat) })
+        let mut content = Content { file, version: version(&stat) };
+        for _ in 0..SETTLING {
+            let now = clock::now().timestamp_nanos_opt().unwrap_or(i64::MAX);
+            let Some(wait) = content.version.unsettled(now) else { return Ok(content) };
+            std::thread::sleep(wait);
+            let found = version(&fstat(&content.file).map_err(Trouble::errno)?);
+            if found == content.version {
+                return Ok(content);
+            }
+            content.version = found;
+        }
+        Err(Trouble::changed("it is written to all the time".to_owned()))
     }
 
     /// What was opened.

@@ -1,7 +1,7 @@
 //! The bytes of a tar's entries but their content: pure, and the same for the same entry for ever.
 //!
 //! The format is GNU tar's: a name or target of more than 100 bytes goes before the entry in one of its own, and sizes of
-//! 8 GiB and more are written in base 256. Owners are left out: they mean nothing where an archive is unpacked.
+//! 8 GiB and more, and times before 1970 and after 2242, are written in base 256. Owners are left out: they mean nothing where an archive is unpacked.
 
 use super::plan::Kind;
 use tar::{EntryType, Header};
@@ -28,7 +28,7 @@ pub struct Facts<'a> {
     pub size: u64,
     /// Permissions.
     pub mode: u16,
-    /// Last modification, in nanoseconds since 1970.
+    /// Last modification, in seconds since 1970.
     pub modified: i64,
 }
 
@@ -59,10 +59,23 @@ pub fn bytes(facts: &Facts<'_>) -> Vec<u8> {
         Kind::Link => EntryType::Symlink,
     });
     header.set_mode(u32::from(facts.mode));
-    header.set_mtime(u64::try_from(facts.modified.div_euclid(1_000_000_000)).unwrap_or(0));
+    set_time(&mut header, facts.modified);
     header.set_size(facts.size);
     finish(header, facts.name, facts.target, &mut bytes);
     bytes
+}
+
+/// Octal digits where they do, and base 256 in two's complement otherwise, which is negative before 1970.
+fn set_time(header: &mut Header, seconds: i64) {
+    match u64::try_from(seconds) {
+        Ok(seconds) => header.set_mtime(seconds),
+        Err(_) => {
+            let field = &mut header.as_old_mut().mtime;
+            let low = field.len() - size_of::<i64>();
+            field[..low].fill(0xff);
+            field[low..].copy_from_slice(&seconds.to_be_bytes());
+        }
+    }
 }
 
 fn long(kind: EntryType, text: &[u8], bytes: &mut Vec<u8>) {
@@ -102,11 +115,15 @@ mod tests {
         let long = [b'n'; 300];
         for (name, target, size, modified) in [
             (&b"a"[..], &b""[..], 0, 0),
-            (b"-C", b"", 8 << 30, 1_700_000_000_123_456_789),
+            (b"-C", b"", 8 << 30, 1_700_000_000),
             (b"a/b\nc\xff", b"", u64::MAX >> 1, -1),
             (&long[..100], b"", 1, i64::MAX),
             (&long[..101], b"", 511, 5),
-            (&long, &long[..299], 0, 5),
+            (&long, &long[..299], 0, -86_400),
+            (b"b", b"", 0, i64::MIN),
+            (b"b", b"", 0, (1 << 33) - 1),
+            (b"b", b"", 0, 1 << 33),
+            (b"b", b"", 0, 16_725_225_600),
             (b"link", b"../to\xfe", 0, 5),
         ] {
             let kind = if target.is_empty() { Kind::File } else { Kind::Link };
@@ -117,8 +134,7 @@ mod tests {
             assert_eq!(entry.path_bytes(), name);
             assert_eq!(entry.link_name_bytes().as_deref().unwrap_or_default(), target);
             assert_eq!((entry.size(), entry.header().mode().expect("a mode")), (size, 0o640));
-            let seconds = u64::try_from(modified / 1_000_000_000).unwrap_or(0);
-            assert_eq!(entry.header().mtime().expect("a time"), seconds);
+            assert_eq!(entry.header().mtime().expect("a time").cast_signed(), modified);
             assert!(std::ffi::OsStr::from_bytes(name).len() == name.len());
         }
     }

@@ -1,7 +1,8 @@
 //! What a folder holds, name by name, in order and in little memory.
 
-use super::plan::{Kind, Version};
-use rustix::fs::{AtFlags, Dir, FileType, Stat, statat};
+use super::plan::Kind;
+use super::version::{Time, Version};
+use rustix::fs::{Access, AtFlags, Dir, FileType, Stat, accessat, statat};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::io;
@@ -27,14 +28,14 @@ struct Item {
 }
 
 /// What there is under a name.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Facts {
     /// `None`: neither file nor folder nor link.
     pub(super) kind: Option<Kind>,
     pub(super) mode: u16,
     pub(super) version: Version,
-    /// When anything about it changed last, in nanoseconds since 1970.
-    pub(super) changed: i64,
+    /// Whether it may be read. Asked of files alone: that of a folder shows when it is opened.
+    pub(super) readable: bool,
 }
 
 impl Facts {
@@ -45,12 +46,7 @@ impl Facts {
             FileType::Symlink => Some(Kind::Link),
             _ => None,
         };
-        Facts {
-            kind,
-            mode: u16::try_from(stat.st_mode & 0o7777).unwrap_or(0),
-            version: version(stat),
-            changed: nanoseconds(stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0)),
-        }
+        Facts { kind, mode: u16::try_from(stat.st_mode & 0o7777).unwrap_or(0), version: version(stat), readable: true }
     }
 }
 
@@ -59,12 +55,9 @@ pub(super) fn version(stat: &Stat) -> Version {
     Version {
         size: u64::try_from(stat.st_size).unwrap_or(0),
         inode: stat.st_ino,
-        modified: nanoseconds(stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+        modified: Time::new(stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+        changed: Time::new(stat.st_ctime, u32::try_from(stat.st_ctime_nsec).unwrap_or(0)),
     }
-}
-
-fn nanoseconds(seconds: i64, rest: i64) -> i64 {
-    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
 }
 
 impl Listing {
@@ -108,6 +101,15 @@ impl Item {
     }
 }
 
+/// Whether a file may be read, as far as can be told without opening it. Where the kernel or a sandbox does not answer,
+/// and where it went meanwhile, that shows when it is opened.
+fn may_be_read(folder: BorrowedFd<'_>, name: &[u8]) -> bool {
+    match accessat(folder, name, Access::READ_OK, AtFlags::EACCESS) {
+        Ok(()) | Err(Errno::NOENT | Errno::NOSYS | Errno::PERM | Errno::INVAL) => true,
+        Err(_) => false,
+    }
+}
+
 fn look(
     folder: BorrowedFd<'_>,
     names: &[u8],
@@ -121,7 +123,11 @@ fn look(
                 return Err(io::ErrorKind::Interrupted.into());
             }
             item.facts = match statat(folder.as_fd(), item.name(names), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => Some(Facts::of(&stat)),
+                Ok(stat) => {
+                    let facts = Facts::of(&stat);
+                    let readable = facts.kind != Some(Kind::File) || may_be_read(folder, item.name(names));
+                    Some(Facts { readable, ..facts })
+                }
                 Err(Errno::NOENT) => None,
                 Err(error) => return Err(error.into()),
             };

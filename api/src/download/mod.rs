@@ -14,15 +14,17 @@ pub mod range;
 pub(crate) mod respond;
 pub(crate) mod select;
 pub(crate) mod source;
+pub mod version;
 mod walk;
 
 pub(crate) use count::Running;
 pub(crate) use plans::{Plans, plan};
 
 use crate::Api;
-use crate::error::Result;
+use crate::error::{ApiError, Result};
 use crate::reply::Response;
 use crate::request::{Request, Wanted, wanted, wanted_in_query, wanted_uid};
+use plan::as_path;
 use respond::{Head, Representation, disposition, respond};
 use select::Selection;
 use shared::access::Viewer;
@@ -52,9 +54,12 @@ pub(crate) async fn by_uid(api: Arc<Api>, request: Request) -> Result<Response> 
 async fn archive(api: Arc<Api>, head: Head, viewer: &Viewer, wanted: &Wanted) -> Result<Response> {
     let selection = Selection::of(&api, wanted, viewer).await?;
     let plan = plan(&api, &selection).await?;
+    if let Some((count, first)) = plan.unreadable() {
+        return Err(ApiError::unreadable(count, as_path(&plan.path(first))));
+    }
     let representation = Representation {
         etag: plan.etag().to_owned(),
-        modified: plan.changed(),
+        settled: plan.settled(),
         total: plan.total(),
         content_type: "application/x-tar",
         disposition: disposition("attachment", format!("{}.tar", selection.name).as_bytes()),

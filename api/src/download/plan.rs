@@ -1,9 +1,10 @@
 //! What an archive will be, byte for byte, before its first byte is made: pure, and small enough to keep.
 //!
-//! A plan holds each entry's version (size, time, inode) and offset in 48 bytes, and names once: an entry has its own name
-//! and knows the folder that it is in. A million files take some 65 MB.
+//! A plan holds each entry's version (size, times, inode) and offset in 64 bytes, and names once: an entry has its own name
+//! and knows the folder that it is in. A million files take some 77 MB.
 
 use super::header::{self, Facts};
+use super::version::Version;
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::ops::Range;
@@ -11,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Goes into every ETag: archives that are made otherwise are others.
-const FORMAT: &[u8] = b"dpd tar 1";
+const FORMAT: &[u8] = b"dpd tar 2";
 /// Stands for no folder.
 const NOWHERE: u32 = u32::MAX;
 
@@ -22,17 +23,6 @@ pub enum Kind {
     File,
     Folder,
     Link,
-}
-
-/// What tells one version of a file's content from another, without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version {
-    /// Bytes.
-    pub size: u64,
-    /// Which file it is.
-    pub inode: u64,
-    /// Last modification, in nanoseconds since 1970.
-    pub modified: i64,
 }
 
 /// An entry to add to a plan.
@@ -48,8 +38,8 @@ pub struct New<'a> {
     pub mode: u16,
     /// Its version.
     pub version: Version,
-    /// When anything about it changed last, in nanoseconds since 1970.
-    pub changed: i64,
+    /// Whether it may be read.
+    pub readable: bool,
 }
 
 /// Which entry, by its place in the plan.
@@ -68,6 +58,7 @@ struct Entry {
     target_length: u16,
     mode: u16,
     kind: Kind,
+    readable: bool,
 }
 
 /// An archive, planned.
@@ -77,7 +68,9 @@ pub struct Plan {
     names: Vec<u8>,
     total: u64,
     etag: String,
-    changed: i64,
+    settled: i64,
+    /// How many entries may not be read, and the first of them.
+    unreadable: Option<(usize, Index)>,
 }
 
 /// What stands at a position of an archive.
@@ -105,7 +98,8 @@ pub struct Builder {
 
 impl Default for Builder {
     fn default() -> Self {
-        let plan = Plan { entries: Vec::new(), names: Vec::new(), total: 0, etag: String::new(), changed: 0 };
+        let (entries, names, etag) = Default::default();
+        let plan = Plan { entries, names, total: 0, etag, settled: i64::MIN, unreadable: None };
         Builder { plan, digest: Sha256::new_with_prefix(FORMAT) }
     }
 }
@@ -129,30 +123,33 @@ impl Builder {
             target_length: u16::try_from(new.target.len()).map_err(|_| TooLarge)?,
             mode: new.mode,
             kind: new.kind,
+            readable: new.readable,
         };
+        if !new.readable {
+            let (count, first) = plan.unreadable.unwrap_or((0, Index(index)));
+            plan.unreadable = Some((count + 1, first));
+        }
         plan.names.extend_from_slice(new.name);
         plan.names.extend_from_slice(new.target);
         plan.entries.push(entry);
         let header = header::length(plan.name_length(Index(index)), new.target.len());
         let end = plan.total.checked_add(header).and_then(|end| end.checked_add(header::padded(size)));
         plan.total = end.filter(|end| end.checked_add(header::END).is_some()).ok_or(TooLarge)?;
-        plan.changed = plan.changed.max(new.changed);
+        plan.settled = plan.settled.max(new.version.settled());
         self.digest(&entry, new.name, new.target);
         Ok(Index(index))
     }
 
     /// All that the archive's bytes depend on.
     fn digest(&mut self, entry: &Entry, name: &[u8], target: &[u8]) {
-        let mut fixed = [0; 35];
+        let mut fixed = [0; 11];
         fixed[0] = entry.kind as u8;
         fixed[1..3].copy_from_slice(&entry.mode.to_le_bytes());
         fixed[3..5].copy_from_slice(&entry.name_length.to_le_bytes());
         fixed[5..7].copy_from_slice(&entry.target_length.to_le_bytes());
         fixed[7..11].copy_from_slice(&entry.folder.to_le_bytes());
-        fixed[11..19].copy_from_slice(&entry.version.size.to_le_bytes());
-        fixed[19..27].copy_from_slice(&entry.version.modified.to_le_bytes());
-        fixed[27..35].copy_from_slice(&entry.version.inode.to_le_bytes());
         self.digest.update(fixed);
+        self.digest.update(entry.version.bytes());
         self.digest.update(name);
         self.digest.update(target);
     }
@@ -185,9 +182,9 @@ impl Plan {
         &self.etag
     }
 
-    /// When anything in it changed last, in nanoseconds since 1970.
-    pub fn changed(&self) -> i64 {
-        self.changed
+    /// From when on all its versions are settled, in nanoseconds since 1970: see [`Version::settled`].
+    pub fn settled(&self) -> i64 {
+        self.settled
     }
 
     /// How many bytes it takes in memory.
@@ -224,6 +221,16 @@ impl Plan {
     /// The version that an entry was planned with.
     pub fn version(&self, index: Index) -> Version {
         self.entry(index).version
+    }
+
+    /// Whether an entry may be read.
+    pub fn is_readable(&self, index: Index) -> bool {
+        self.entry(index).readable
+    }
+
+    /// How many entries may not be read, and the first of them. An archive with such is not to be had.
+    pub fn unreadable(&self) -> Option<(usize, Index)> {
+        self.unreadable
     }
 
     /// The folder that an entry is in; `None` at the top.
@@ -281,7 +288,14 @@ impl Plan {
     pub fn header(&self, index: Index) -> Vec<u8> {
         let Entry { kind, mode, version, .. } = *self.entry(index);
         let (name, target) = (self.path(index), self.target(index));
-        header::bytes(&Facts { kind, name: &name, target, size: version.size, mode, modified: version.modified })
+        header::bytes(&Facts {
+            kind,
+            name: &name,
+            target,
+            size: version.size,
+            mode,
+            modified: version.modified.seconds(),
+        })
     }
 
     fn entry(&self, index: Index) -> &Entry {
@@ -319,20 +333,22 @@ pub fn as_path(name: &[u8]) -> &Path {
 
 #[cfg(test)]
 mod tests {
+    use super::super::version::Time;
     use super::*;
 
     fn version(size: u64) -> Version {
-        Version { size, inode: 7, modified: 5_000_000_000 }
+        Version { size, inode: 7, modified: Time::new(5, 0), changed: Time::new(7, 1) }
     }
 
     fn new<'a>(kind: Kind, name: &'a [u8], target: &'a [u8], size: u64) -> New<'a> {
-        New { kind, name, target, mode: 0o644, version: version(size), changed: 7 }
+        New { kind, name, target, mode: 0o644, version: version(size), readable: true }
     }
 
     fn some() -> Builder {
         let mut builder = Builder::default();
         let mut add = |folder, new| builder.add(folder, &new).expect("room");
-        let top = add(None, New { changed: 9, ..new(Kind::Folder, b"eb/pb", b"", 4096) });
+        let changed = Version { changed: Time::new(9, 1), ..version(4096) };
+        let top = add(None, New { version: changed, ..new(Kind::Folder, b"eb/pb", b"", 4096) });
         let folder = add(Some(top), new(Kind::Folder, &[b'd'; 120], b"", 0));
         add(Some(folder), new(Kind::File, b"f", b"", 513));
         add(Some(top), new(Kind::File, b"empty", b"", 0));
@@ -375,7 +391,7 @@ mod tests {
         let names: Vec<_> = plan.indexes(0..plan.len()).map(|index| plan.path(index)).collect();
         assert_eq!(names[3], b"eb/pb/empty");
         assert_eq!(names[2], [b"eb/pb/".as_slice(), &[b'd'; 120], b"/f"].concat());
-        assert_eq!(plan.changed(), 9);
+        assert_eq!(plan.settled(), 9_020_000_001);
         assert_eq!(Builder::default().finish().place(0), Place::Zeros(1024));
     }
 
@@ -383,7 +399,7 @@ mod tests {
     fn etags_tell_apart_what_differs() {
         let etag = |builder: Builder| builder.finish().etag().to_owned();
         assert_eq!(etag(some()), etag(some()));
-        let base = Version { size: 1, inode: 2, modified: 3 };
+        let base = Version { size: 1, inode: 2, modified: Time::new(3, 0), changed: Time::new(4, 0) };
         let file = |name: &[u8], mode, version| {
             let mut builder = Builder::default();
             builder.add(None, &New { mode, version, ..new(Kind::File, name, b"", 0) }).expect("room");
@@ -395,12 +411,28 @@ mod tests {
             file(b"a", 0o640, base),
             file(b"a", 0o644, Version { size: 2, ..base }),
             file(b"a", 0o644, Version { inode: 3, ..base }),
-            file(b"a", 0o644, Version { modified: 4, ..base }),
+            file(b"a", 0o644, Version { modified: Time::new(4, 0), ..base }),
+            file(b"a", 0o644, Version { modified: Time::new(3, 1), ..base }),
+            file(b"a", 0o644, Version { changed: Time::new(5, 0), ..base }),
+            file(b"a", 0o644, Version { changed: Time::new(4, 1), ..base }),
             etag(Builder::default()),
         ];
         for (n, tag) in tags.iter().enumerate() {
             assert!(!tags[..n].contains(tag) && tag.len() == 34 && tag.starts_with('"'), "{tags:?}");
         }
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_counted_and_the_first_named() {
+        let mut builder = some();
+        for name in [b"x", b"y"] {
+            let new = New { readable: false, ..new(Kind::File, name, b"", 1) };
+            builder.add(None, &new).expect("room");
+        }
+        let plan = builder.finish();
+        let named = plan.unreadable().map(|(count, first)| (count, plan.path(first), plan.is_readable(first)));
+        assert_eq!(named, Some((2, b"x".to_vec(), false)));
+        assert_eq!(some().finish().unreadable(), None);
     }
 
     #[test]
@@ -420,6 +452,6 @@ mod tests {
             builder.add(None, &new(Kind::File, name.as_bytes(), b"", n)).expect("room");
         }
         let plan = builder.finish();
-        assert!(plan.bytes() < 65 << 20, "{}", plan.bytes());
+        assert!(plan.bytes() < 74 << 20, "{}", plan.bytes());
     }
 }

@@ -9,6 +9,7 @@ use super::walk::{self, NoPlan};
 use crate::Api;
 use crate::error::{ApiError, Result};
 use sha2::{Digest, Sha256};
+use shared::clock;
 use shared::folder::Folder;
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
@@ -21,7 +22,7 @@ use tracing::{debug, warn};
 /// How long a plan is kept after it was last of use.
 const KEPT: Duration = Duration::from_secs(600);
 /// How much memory all plans that are kept may take, in bytes, and how many there may be: small ones are soon made anew.
-const MEMORY: usize = 64 << 20;
+const MEMORY: usize = 80 << 20;
 const MOST: usize = 1000;
 /// How often it is looked whether plans have been kept for long enough.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -131,8 +132,12 @@ pub(crate) async fn plan(api: &Arc<Api>, selection: &Selection) -> Result<Arc<Pl
         return Ok(plan);
     }
     let plan = Arc::new(made(api, selection).await?);
-    // The storage path itself has no entry to be looked at, so that what comes there would not be seen.
-    if !selection.folders.iter().any(Folder::is_root) {
+    // The storage path itself has no entry to be looked at, so that what comes there would not be seen. Nor would what
+    // comes to a folder in the tick in which it was listed.
+    let is_settled = plan.settled() <= clock::now().timestamp_nanos_opt().unwrap_or(i64::MAX);
+    // What may not be read may be allowed without any change to it.
+    let is_whole = plan.unreadable().is_none();
+    if is_settled && is_whole && !selection.folders.iter().any(Folder::is_root) {
         api.plans.keep(key, &plan);
         if !api.plans.sweeping.swap(true, Ordering::AcqRel) {
             tokio::spawn(sweep(Arc::downgrade(api)));
@@ -201,10 +206,6 @@ fn refusal(error: NoPlan) -> ApiError {
         }
         NoPlan::Gone => {
             ApiError::NotFound("The volume does not hold the files of this data product any more.".to_owned())
-        }
-        NoPlan::Unreadable(path, error) => {
-            warn!("a download cannot be planned: {}: {error}", path.display());
-            ApiError::Internal
         }
         NoPlan::TooLarge => ApiError::Unprocessable(
             "This is more than one archive can hold: download its data products, or their files, one by one."

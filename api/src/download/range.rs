@@ -7,8 +7,25 @@ use std::time::{Duration, SystemTime};
 pub struct Validators {
     /// A strong ETag, with its quotes.
     pub etag: String,
-    /// The last modification.
+    /// A whole second, from which on nothing has changed: what is compared, also while it lies ahead.
     pub modified: SystemTime,
+}
+
+impl Validators {
+    /// Those of something whose versions are settled from this time on, in nanoseconds since 1970.
+    ///
+    /// A later version is settled after it was written, and so after every answer with an earlier one. Rounded up, its
+    /// second is later than the `Date` of those answers, and [`last_modified`](Self::last_modified) never says more than
+    /// that: no two versions share one, not even two that were written in the same second.
+    pub fn new(etag: String, settled: i64) -> Validators {
+        let seconds = u64::try_from(settled).unwrap_or(0).div_ceil(1_000_000_000);
+        Validators { etag, modified: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) }
+    }
+
+    /// What an answer says at the time `now`, which must not be later than its `Date` (RFC 9110, 8.8.2.1).
+    pub fn last_modified(&self, now: SystemTime) -> SystemTime {
+        self.modified.min(now)
+    }
 }
 
 /// The headers of a request that say what of it is wanted, as they came.
@@ -38,12 +55,8 @@ pub enum Decision {
     Unsatisfiable,
 }
 
-/// A time of last modification is as good as a strong validator once it is this old: what is written in the same second
-/// would have the same.
-const SETTLED: Duration = Duration::from_secs(2);
-
-/// Decides, for something of `total` bytes, at the time `now`.
-pub fn decide(conditions: &Conditions<'_>, own: &Validators, total: u64, now: SystemTime) -> Decision {
+/// Decides, for something of `total` bytes.
+pub fn decide(conditions: &Conditions<'_>, own: &Validators, total: u64) -> Decision {
     let matches = |list, weakly| names(list, &own.etag, weakly);
     match (conditions.if_match, conditions.if_unmodified_since.and_then(date)) {
         (Some(list), _) if !matches(list, false) => return Decision::Failed,
@@ -56,19 +69,18 @@ pub fn decide(conditions: &Conditions<'_>, own: &Validators, total: u64, now: Sy
         _ => {}
     }
     match conditions.range {
-        Some(range) if conditions.if_range.is_none_or(|if_range| holds(if_range, own, now)) => part(range, total),
+        Some(range) if conditions.if_range.is_none_or(|if_range| holds(if_range, own)) => part(range, total),
         _ => Decision::Whole,
     }
 }
 
 /// Whether an `If-Range` names what there is: by a strong ETag, or by the exact time of the last modification.
-fn holds(if_range: &[u8], own: &Validators, now: SystemTime) -> bool {
+fn holds(if_range: &[u8], own: &Validators) -> bool {
     let if_range = if_range.trim_ascii();
     if if_range.ends_with(b"\"") {
         return if_range == own.etag.as_bytes();
     }
-    let settled = now.duration_since(own.modified).is_ok_and(|age| age >= SETTLED);
-    settled && date(if_range).is_some_and(|date| seconds(date) == seconds(own.modified))
+    date(if_range).is_some_and(|date| seconds(date) == seconds(own.modified))
 }
 
 /// Whether a list of ETags, or `*`, names this one.
@@ -145,13 +157,13 @@ mod tests {
     const TIME: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
     const LATER: &[u8] = b"Sun, 06 Nov 1994 08:49:38 GMT";
 
-    fn at(seconds: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_millis(784_111_777_000 + seconds * 1000 + 250)
+    /// Something that is settled so many milliseconds after a second before `TIME`.
+    fn settled(milliseconds: i64) -> Validators {
+        Validators::new("\"abc\"".to_owned(), (784_111_776_000 + milliseconds) * 1_000_000)
     }
 
     fn decided(conditions: Conditions<'_>) -> Decision {
-        let own = Validators { etag: "\"abc\"".to_owned(), modified: at(0) };
-        decide(&conditions, &own, 1000, at(60))
+        decide(&conditions, &settled(250), 1000)
     }
 
     #[test]
@@ -200,11 +212,30 @@ mod tests {
         for other in [&b"\"abd\""[..], b"W/\"abc\"", b"abc", b"\"abc", b"", b"*", b"\"x\", \"abc\"", LATER] {
             assert_eq!(with(other), Whole, "{}", String::from_utf8_lossy(other));
         }
-        // What changed a moment ago may have changed twice in that second.
-        let own = Validators { etag: "\"abc\"".to_owned(), modified: at(0) };
-        let conditions = Conditions { range: Some(b"bytes=5-"), if_range: Some(TIME), ..Conditions::default() };
-        assert_eq!(decide(&conditions, &own, 1000, at(1)), Whole);
-        assert_eq!(decide(&Conditions { if_range: Some(b"x"), ..Conditions::default() }, &own, 1000, at(1)), Whole);
+        assert_eq!(decided(Conditions { if_range: Some(b"x"), ..Conditions::default() }), Whole);
+    }
+
+    #[test]
+    fn no_two_versions_say_the_same_time() {
+        // Two versions of one second, and answers with the first before the second was written.
+        let at = |milliseconds| SystemTime::UNIX_EPOCH + Duration::from_millis(784_111_776_000 + milliseconds);
+        let (first, second) = (settled(100), settled(900));
+        for answered in [100, 500, 899] {
+            let said = httpdate::fmt_http_date(first.last_modified(at(answered)));
+            assert_eq!(said, "Sun, 06 Nov 1994 08:49:36 GMT");
+            let conditions = |of: Conditions<'_>| decide(&of, &second, 1000);
+            let (said, none) = (Some(said.as_bytes()), Conditions::default());
+            assert_eq!(conditions(Conditions { if_modified_since: said, ..none }), Whole, "{answered}");
+            assert_eq!(conditions(Conditions { if_unmodified_since: said, ..none }), Failed, "{answered}");
+            assert_eq!(
+                conditions(Conditions { range: Some(b"bytes=5-"), if_range: said, ..none }),
+                Whole,
+                "{answered}"
+            );
+        }
+        // From the next second on the time is as good as the ETag.
+        assert_eq!(httpdate::fmt_http_date(first.last_modified(at(1000))).as_bytes(), TIME);
+        assert_eq!(settled(1000).modified, settled(1).modified);
     }
 
     #[test]

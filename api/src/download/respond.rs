@@ -11,7 +11,7 @@ use futures::stream;
 use shared::clock;
 use std::io;
 use std::ops::Range;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use tokio::task::JoinHandle;
 use warp::Reply;
 use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -19,8 +19,8 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 /// What there is to be had.
 pub(crate) struct Representation {
     pub(crate) etag: String,
-    /// The last modification, in nanoseconds since 1970.
-    pub(crate) modified: i64,
+    /// From when on all its versions are settled, in nanoseconds since 1970.
+    pub(crate) settled: i64,
     pub(crate) total: u64,
     pub(crate) content_type: &'static str,
     pub(crate) disposition: String,
@@ -44,9 +44,8 @@ pub(crate) async fn respond<S: Source>(
 ) -> Result<Response> {
     let now = SystemTime::from(clock::now());
     let total = representation.total;
-    let modified = SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(representation.modified).unwrap_or(0));
-    let own = Validators { etag: representation.etag.clone(), modified: modified.min(now) };
-    let (status, part) = match decide(&conditions(head), &own, total, now) {
+    let own = Validators::new(representation.etag.clone(), representation.settled);
+    let (status, part) = match decide(&conditions(head), &own, total) {
         Decision::Whole => (StatusCode::OK, 0..total),
         Decision::Part(first, last) => (StatusCode::PARTIAL_CONTENT, first..last + 1),
         Decision::NotModified => (StatusCode::NOT_MODIFIED, 0..0),
@@ -59,7 +58,7 @@ pub(crate) async fn respond<S: Source>(
         false => warp::reply().into_response(),
     };
     *response.status_mut() = status;
-    headers(response.headers_mut(), &representation, &own, status, &part);
+    headers(response.headers_mut(), &representation, own.last_modified(now), status, &part);
     Ok(response)
 }
 
@@ -81,14 +80,14 @@ fn conditions(head: &Head) -> Conditions<'_> {
 fn headers(
     headers: &mut HeaderMap,
     representation: &Representation,
-    own: &Validators,
+    last_modified: SystemTime,
     status: StatusCode,
     part: &Range<u64>,
 ) {
     let total = representation.total;
     let mut set = |name, value: &str| headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
-    set(header::ETAG, &own.etag);
-    set(header::LAST_MODIFIED, &httpdate::fmt_http_date(own.modified));
+    set(header::ETAG, &representation.etag);
+    set(header::LAST_MODIFIED, &httpdate::fmt_http_date(last_modified));
     set(header::ACCEPT_RANGES, "bytes");
     // What is to be had depends on who asks.
     set(header::CACHE_CONTROL, "private, no-cache");
@@ -117,8 +116,8 @@ async fn body<S: Source>(source: S, mut share: Share, chunk: usize) -> Result<Re
             source.broken();
             share.broken(&broken);
             return Err(match broken.why {
-                Why::Unreadable => ApiError::Internal,
-                _ => ApiError::Unavailable("A file was changed or removed a moment ago. Try again.".to_owned()),
+                Why::Unreadable => ApiError::unreadable(1, &broken.path),
+                _ => ApiError::changing(),
             });
         }
         Err(_) => return Err(ApiError::Internal),

@@ -3,6 +3,8 @@
 use super::listing::{Facts, Listing, version};
 use super::plan::{Builder, Index, Kind, New, Plan, TooLarge, as_path};
 use super::select::{Selection, prunes};
+use super::version::Version;
+use cap_std::fs::Dir;
 use rustix::fs::{AtFlags, fstat, readlinkat, statat};
 use shared::volume::{Root, Volume, is_gone, leads_out};
 use std::io;
@@ -12,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
-/// How many of the things that are left out of an archive are named in the log.
+/// How many of the things that are left out of an archive, or cannot be read, are named in the log.
 const NAMED: usize = 20;
 /// How many entries a thread looks at before it asks whether there is time for more.
 const SHARE: usize = 1024;
@@ -24,8 +26,6 @@ pub(super) enum NoPlan {
     NotMounted(io::Error),
     /// None of the folders is there any more.
     Gone,
-    /// Something in them cannot be looked at.
-    Unreadable(PathBuf, io::Error),
     TooLarge,
     /// Nobody wants it any more.
     Cancelled,
@@ -55,7 +55,8 @@ struct Walk<'a> {
     threads: usize,
     cancelled: &'a AtomicBool,
     builder: Builder,
-    left_out: usize,
+    /// How many there were to be named in the log.
+    named: usize,
 }
 
 /// Plans an archive. Entries are sorted, folder by folder, by the bytes of their names.
@@ -67,14 +68,14 @@ pub(super) fn plan(
 ) -> Result<Plan, NoPlan> {
     let root = volume.open().map_err(NoPlan::NotMounted)?;
     let builder = Builder::default();
-    let mut walk = Walk { volume, root, selection, threads, cancelled, builder, left_out: 0 };
+    let mut walk = Walk { volume, root, selection, threads, cancelled, builder, named: 0 };
     let mut found = false;
     for folder in &selection.folders {
         found |= walk.tree(Path::new(folder.as_path()), volume.prunes_any(folder))?;
     }
     walk.check()?;
-    if walk.left_out > NAMED {
-        info!(count = walk.left_out, "more was left out of a download than is named here");
+    if walk.named > NAMED {
+        info!(count = walk.named, "more was left out of a download, or cannot be read, than is named here");
     }
     if found { Ok(walk.builder.finish()) } else { Err(NoPlan::Gone) }
 }
@@ -82,7 +83,7 @@ pub(super) fn plan(
 impl<'a> Walk<'a> {
     /// Adds a folder and all that is in it. Answers whether it is there.
     fn tree(&mut self, top: &Path, pruned: bool) -> Result<bool, NoPlan> {
-        let Some(frame) = self.enter(top.to_owned(), None, top, pruned)? else { return Ok(false) };
+        let Some(frame) = self.enter(top.to_owned(), None, top, pruned, &Facts::default())? else { return Ok(false) };
         let mut frames = vec![frame];
         while let Some(frame) = frames.last_mut() {
             let Some((name, facts)) = frame.listing.get(frame.next) else {
@@ -96,9 +97,15 @@ impl<'a> Walk<'a> {
                 Some(Kind::Folder) => {
                     let pruned = frame.pruned || prunes(self.volume, name);
                     let own = PathBuf::from(name);
-                    frames.extend(self.enter(path, index, &own, pruned)?);
+                    frames.extend(self.enter(path, index, &own, pruned, &facts)?);
                 }
-                Some(Kind::File) => self.add(index, Kind::File, name.as_bytes(), &[], &facts).map(drop)?,
+                Some(Kind::File) => {
+                    let own = PathBuf::from(name);
+                    if !facts.readable {
+                        self.name(&path, "may not be read, and so cannot be downloaded");
+                    }
+                    self.add(index, Kind::File, own.as_os_str().as_bytes(), &[], &facts)?;
+                }
                 Some(Kind::Link) => {
                     let own = PathBuf::from(name);
                     self.link(&path, index, &own, &facts)?;
@@ -109,26 +116,32 @@ impl<'a> Walk<'a> {
         Ok(true)
     }
 
-    /// Begins a folder: adds its entry and reads what is in it. `None` where it is gone, or hidden: then what the caller
-    /// may see in it is added instead.
+    /// Begins a folder: adds its entry and reads what is in it. `None` where it is gone, cannot be read, or is hidden: then
+    /// what the caller may see in it is added instead. `seen` is what was found under its name.
     fn enter(
         &mut self,
         path: PathBuf,
         folder: Option<Index>,
         own: &Path,
         pruned: bool,
+        seen: &Facts,
     ) -> Result<Option<Frame>, NoPlan> {
         self.check()?;
-        let unreadable = |error: io::Error| NoPlan::Unreadable(path.clone(), error);
-        let open = match self.root.open_listable(&path) {
+        let listed = self.root.open_listable(&path).and_then(|open| {
+            let facts = Facts::of(&fstat(&open)?);
+            Ok((facts, Listing::read(open, self.threads, self.cancelled)?))
+        });
+        let (facts, listing) = match listed {
+            Ok(listed) => listed,
             Err(error) if is_gone(&error) => return Ok(None),
-            open => open.map_err(unreadable)?,
+            Err(error) => {
+                self.check()?;
+                self.name(&path, &format!("cannot be read, and so not be downloaded: {error}"));
+                let seen = Facts { readable: false, ..*seen };
+                self.add(folder, Kind::Folder, own.as_os_str().as_bytes(), &[], &seen)?;
+                return Ok(None);
+            }
         };
-        let facts = Facts::of(&fstat(&open).map_err(|error| unreadable(error.into()))?);
-        let listing = Listing::read(open, self.threads, self.cancelled).map_err(|error| match error.kind() {
-            io::ErrorKind::Interrupted => NoPlan::Cancelled,
-            _ => unreadable(error),
-        })?;
         let visible = &self.selection.visible;
         if !pruned && !visible.has(&path) && listing.has(&self.volume.origin().metadata_file) {
             for inner in visible.outermost_in(&path) {
@@ -143,20 +156,23 @@ impl<'a> Walk<'a> {
         Ok(Some(Frame { path, index, listing, next: 0, pruned }))
     }
 
-    /// A link is archived as one, unless it leads nowhere or out of the storage path.
+    /// A link is archived as one, unless it cannot be followed, for whatever reason, or leads out of the storage path:
+    /// what is wrong beyond a link is no fault of the product.
     fn link(&mut self, path: &Path, folder: Option<Index>, own: &Path, facts: &Facts) -> Result<(), NoPlan> {
-        let unreadable = |error| NoPlan::Unreadable(path.to_owned(), error);
-        match self.root.dir().metadata(path) {
-            Ok(_) => {
-                let target = readlinkat(self.root.dir(), path, Vec::new()).map_err(|error| unreadable(error.into()))?;
-                self.add(folder, Kind::Link, own.as_os_str().as_bytes(), target.as_bytes(), facts).map(drop)
+        let followed = self.root.reach(path, |dir, rest| {
+            dir.metadata(rest)?;
+            Ok(readlinkat(dir, rest, Vec::new())?)
+        });
+        match followed {
+            Ok(target) => {
+                self.add(folder, Kind::Link, own.as_os_str().as_bytes(), target.as_bytes(), facts).map(drop)?;
             }
             Err(error) if leads_out(&error) || is_gone(&error) => {
                 self.leave_out(path, "a link that leads nowhere on the volume");
-                Ok(())
             }
-            Err(error) => Err(unreadable(error)),
+            Err(error) => self.leave_out(path, &format!("a link that cannot be followed ({error})")),
         }
+        Ok(())
     }
 
     fn add(
@@ -167,14 +183,18 @@ impl<'a> Walk<'a> {
         target: &[u8],
         facts: &Facts,
     ) -> Result<Index, NoPlan> {
-        let Facts { mode, version, changed, .. } = *facts;
-        Ok(self.builder.add(folder, &New { kind, name, target, mode, version, changed })?)
+        let Facts { mode, version, readable, .. } = *facts;
+        Ok(self.builder.add(folder, &New { kind, name, target, mode, version, readable })?)
     }
 
     fn leave_out(&mut self, path: &Path, what: &str) {
-        self.left_out += 1;
-        if self.left_out <= NAMED {
-            warn!("{} is {what} and is left out of a download", path.display());
+        self.name(path, &format!("is {what} and is left out of a download"));
+    }
+
+    fn name(&mut self, path: &Path, what: &str) {
+        self.named += 1;
+        if self.named <= NAMED {
+            warn!("{} {what}", path.display());
         }
     }
 
@@ -189,12 +209,13 @@ pub(super) fn holds(volume: &Volume, plan: &Plan, patience: Duration, threads: u
     let Ok(root) = volume.open() else { return false };
     let is_same = |index: Index| {
         let (path, planned) = (plan.path(index), plan.version(index));
-        let found = statat(root.dir(), as_path(&path), AtFlags::SYMLINK_NOFOLLOW);
+        let look = |dir: &Dir, rest: &Path| Ok(statat(dir, rest, AtFlags::SYMLINK_NOFOLLOW)?);
+        let found = root.reach(as_path(&path), look);
         found.is_ok_and(|stat| {
             let (facts, found) = (Facts::of(&stat), version(&stat));
             let same = facts.kind == Some(plan.kind(index)) && facts.mode == plan.mode(index);
             let sized = plan.kind(index) != Kind::File || found.size == planned.size;
-            same && sized && (found.inode, found.modified) == (planned.inode, planned.modified)
+            same && Version { size: planned.size, ..found } == planned && sized
         })
     };
     let end = Instant::now() + patience;

@@ -10,6 +10,7 @@ use cap_fs_ext::DirExt;
 use cap_std::fs::{Dir, OpenOptions, Permissions, PermissionsExt};
 use indicatif::HumanBytes;
 use rustix::fs::{AtFlags, Mode, Timespec, Timestamps, UTIME_OMIT, chmodat, futimens, utimensat};
+use shared::volume::parted;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, BufReader, ErrorKind, Read};
@@ -71,7 +72,8 @@ impl Unpacking<'_> {
         }
         let mode = entry.header().mode().map_err(|error| unsound(&error))? & 0o777;
         let modified = entry.header().mtime().map_err(|error| unsound(&error))?;
-        let modified = i64::try_from(modified).unwrap_or(i64::MAX);
+        // In base 256 times before 1970 are negative, of which the reader knows nothing.
+        let modified = modified.cast_signed();
         match entry.header().entry_type() {
             EntryType::Directory => {
                 self.folder_at(&path)?;
@@ -148,7 +150,7 @@ impl Unpacking<'_> {
             let made = remove(folder, name).and_then(|()| folder.symlink(&target, name));
             made.map_err(|error| failed(&path, &error))?;
             // It may lead out by way of another link.
-            if to.metadata(&path).is_err_and(|error| error.kind() != ErrorKind::NotFound) {
+            if reach(to, &path, Dir::metadata).is_err_and(|error| error.kind() != ErrorKind::NotFound) {
                 let (folder, name) = self.parent(&path)?;
                 remove(folder, name).map_err(|error| failed(&path, &error))?;
                 self.leave_out(&path, "a link that leads out of the folder");
@@ -171,6 +173,18 @@ impl Unpacking<'_> {
             self.done.left_out.push(format!("{} is {what} and is left out", printable(&path.to_string_lossy())));
         }
     }
+}
+
+/// Calls with a folder and a path in it that one call takes: with `to`, or, where the path is too long for that, with a
+/// folder on the way.
+pub(crate) fn reach<'p, T>(
+    to: &Dir,
+    path: &'p Path,
+    call: impl FnOnce(&Dir, &'p Path) -> io::Result<T>,
+) -> io::Result<T> {
+    let (folders, rest) = parted(path);
+    let mut names = folders.into_iter().flat_map(Path::iter);
+    call(&names.try_fold(to.try_clone()?, |folder, name| folder.open_dir_nofollow(name))?, rest)
 }
 
 /// Makes room for a new file. A folder that stands there stays, and is an error.

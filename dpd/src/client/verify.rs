@@ -2,6 +2,7 @@
 //! can be compared.
 
 use super::table::{cell, printable};
+use super::unpack::reach;
 use super::{Client, Failure, Result};
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt};
 use cap_std::fs::{Dir, OpenOptions};
@@ -80,7 +81,7 @@ impl Verdict {
         }
         let named = printable(&path.to_string_lossy());
         let size = file["size"].as_u64().unwrap_or_default();
-        match folder.symlink_metadata(&path) {
+        match reach(folder, &path, Dir::symlink_metadata) {
             Ok(metadata) if metadata.is_file() && metadata.len() == size => self.sizes += u64::from(!is_inner),
             Ok(metadata) => {
                 return add(
@@ -145,7 +146,9 @@ fn crc(checksum: &Value) -> Option<u32> {
 }
 
 fn crc_of(folder: &Dir, path: &Path) -> io::Result<u32> {
-    let mut file = folder.open_with(path, OpenOptions::new().read(true).follow(FollowSymlinks::No))?;
+    let mut file = reach(folder, path, |folder, rest| {
+        folder.open_with(rest, OpenOptions::new().read(true).follow(FollowSymlinks::No))
+    })?;
     let (mut hasher, mut bytes) = (crc32fast::Hasher::new(), vec![0; 1 << 20]);
     loop {
         match file.read(&mut bytes)? {

@@ -1,3 +1,6 @@
 //! Faults that were found in use, here or in other systems of the kind. None may come back. One module an area.
 
 mod access;
+//! Faults that were met in the field: one short test each, one module an area.
+
+mod download;
