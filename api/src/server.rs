@@ -2,6 +2,7 @@
 
 use crate::{Api, routes};
 use hyper_util::service::TowerToHyperService;
+use shared::server::Patience;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,8 @@ const DOWNLOAD_GRACE: Duration = Duration::from_secs(10);
 /// Serves connections until `stop`, then ends what is running within its grace.
 pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: impl Future<Output = ()>) {
     let service = tower::ServiceBuilder::new().layer(cors(&api)).service(warp::service(routes::filter(api.clone())));
-    shared::server::serve(listener, TowerToHyperService::new(service), api.settings.stall, stop, || grace(&api)).await;
+    let patience = Patience { stall: api.settings.stall, idle: api.settings.idle };
+    shared::server::serve(listener, TowerToHyperService::new(service), patience, stop, || grace(&api)).await;
 }
 
 /// How long to wait for what is running: shortly for requests, longer where a download is among it.

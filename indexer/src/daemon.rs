@@ -9,6 +9,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use shared::config::{IndexingSettings, PostgresqlSettings};
 use shared::identity::{self, VolumePrefix};
+use shared::server::Patience;
 use shared::store::StoreError;
 use shared::store::postgres::lease::{Candidate, Lease};
 use shared::store::postgres::listen::Ear;
@@ -37,7 +38,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// How long answers on the health port may take to end.
 const GRACE: Duration = Duration::from_millis(200);
 /// How long a client may take nothing of its answer.
-const STALL: Duration = Duration::from_secs(60);
+const PATIENCE: Patience = Patience { stall: Duration::from_secs(60), idle: Duration::from_secs(75) };
 
 /// What a daemon does at the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -292,5 +293,5 @@ async fn answer(listener: TcpListener, health: Arc<Health>) {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         async { Ok::<_, Infallible>(response) }
     });
-    server::serve(listener, service, STALL, std::future::pending(), || GRACE).await;
+    server::serve(listener, service, PATIENCE, std::future::pending(), || GRACE).await;
 }

@@ -149,6 +149,11 @@ pub const VARIABLES: &[Variable] = &[
     ),
     variable("DPD_MAX_REQUESTS", "256", "requests answered at once, without downloads; further ones get 503"),
     variable("DPD_MAX_DOWNLOADS", "1000", "downloads at once; further ones get 503"),
+    variable(
+        "DPD_IDLE_SECONDS",
+        "75",
+        "how long a connection on which nothing is asked is kept; longer than the proxies in between keep theirs",
+    ),
     variable("DPD_STALL_SECONDS", "60", "how long a client may take nothing of its answer before it is cut off"),
     variable("REACT_APP_SKA_DATAPRODUCT_DASHBOARD_URL", "http://localhost", "the dashboard's origin, for CORS"),
     variable("REACT_APP_SKA_DATAPRODUCT_DASHBOARD_PORT", "8100", "the dashboard's port, for CORS"),
@@ -261,6 +266,8 @@ pub struct ApiSettings {
     pub max_requests: usize,
     /// Downloads at once.
     pub max_downloads: usize,
+    /// How long a connection on which nothing is asked is kept.
+    pub idle: Duration,
     /// How long a client may take nothing of its answer.
     pub stall: Duration,
     /// How long a search in memory may take.
@@ -350,6 +357,7 @@ impl ApiSettings {
             access: AccessSettings::read(variables)?,
             max_requests: variables.count("DPD_MAX_REQUESTS", 1..=100_000)?,
             max_downloads: variables.count("DPD_MAX_DOWNLOADS", 1..=100_000)?,
+            idle: variables.number("DPD_IDLE_SECONDS", 1..=86_400).map(Duration::from_secs)?,
             stall: variables.number("DPD_STALL_SECONDS", 1..=86_400).map(Duration::from_secs)?,
             search_timeout: variables.number("DPD_SEARCH_TIMEOUT_SECONDS", 1..=3600).map(Duration::from_secs)?,
             version: (!version.is_empty()).then_some(version),

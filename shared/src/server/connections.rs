@@ -129,7 +129,15 @@ impl Connection {
 
     /// Whether no request is being answered.
     pub(super) fn is_idle(&self) -> bool {
-        matches!(*locked(&self.at), At::Idle(_))
+        self.idle_turn().is_some()
+    }
+
+    /// Since which turn no request is being answered; `None` while one is.
+    pub(super) fn idle_turn(&self) -> Option<u64> {
+        match *locked(&self.at) {
+            At::Idle(turn) => Some(turn),
+            At::Busy | At::Leaving(_) => None,
+        }
     }
 
     /// Waits until it is to make way.

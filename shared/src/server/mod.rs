@@ -6,6 +6,7 @@
 mod answer;
 mod connections;
 mod stream;
+mod target;
 
 pub use connections::Held;
 
@@ -13,7 +14,7 @@ use crate::process;
 use crate::telemetry::say;
 use answer::Answering;
 use connections::{Connection, Connections};
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response};
@@ -29,7 +30,7 @@ use stream::Stream;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
-/// How long the head of a request may take; also how long a connection may idle.
+/// How long the head of a request may take, from its first byte on.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How many headers a request may have.
 const HEADERS: usize = 1000;
@@ -39,6 +40,16 @@ const HEAD: usize = 128 * 1024;
 const CONNECTIONS: usize = 4096;
 /// How long to wait when accepting fails, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long clients are waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// One that takes nothing of what it is sent is cut off after this time.
+    pub stall: Duration,
+    /// One that asks nothing keeps its connection for this time. Proxies keep connections for requests to come, and one
+    /// that is closed just as a request is sent on it makes that fail: so this is to be longer than their own time.
+    pub idle: Duration,
+}
 
 /// Listens on the address that a variable of the environment gives, and says so on standard output.
 ///
@@ -52,20 +63,18 @@ pub async fn listen(variable: &str, address: SocketAddr) -> Result<TcpListener, 
 }
 
 /// Serves connections until `stop`, then lets what is running end within the time that `grace` gives it. An answer counts
-/// as ended when its connection is: what was made last is still to be sent. A client that takes nothing of what it is sent
-/// for as long as `stall` is cut off.
+/// as ended when its connection is: what was made last is still to be sent.
 pub async fn serve<S, B>(
     listener: TcpListener,
     service: S,
-    stall: Duration,
+    patience: Patience,
     stop: impl Future<Output = ()>,
     grace: impl FnOnce() -> Duration,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
-    B: Body + Send + 'static,
-    B::Data: Send,
+    B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let graceful = GracefulShutdown::new();
@@ -79,7 +88,7 @@ pub async fn serve<S, B>(
         match accepted {
             Ok(stream) => {
                 let service = service.clone();
-                tokio::spawn(answer(stream, connections.open(), service, stall, graceful.watcher()));
+                tokio::spawn(answer(stream, connections.open(), service, patience, graceful.watcher()));
             }
             Err(error) => {
                 warn!("no connection can be accepted: {error}");
@@ -98,26 +107,28 @@ async fn accept(listener: &TcpListener, connections: &Connections) -> std::io::R
 }
 
 /// Answers on one connection until it ends or is to make way.
-async fn answer<S, B>(stream: TcpStream, connection: Arc<Connection>, service: S, stall: Duration, watcher: Watcher)
+async fn answer<S, B>(stream: TcpStream, connection: Arc<Connection>, service: S, patience: Patience, watcher: Watcher)
 where
     S: Service<Request<Incoming>, Response = Response<B>>,
     S::Future: Send + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
-    B: Body + 'static,
+    B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     // Small answers are not to wait for more.
     let _ = stream.set_nodelay(true);
     // The kernel knows what the client has taken; we know only what the kernel has taken from us, which may be megabytes
     // more. Who reads slowly, but reads, is waited for.
-    let _ = set_tcp_user_timeout(&stream, u32::try_from(stall.as_millis()).unwrap_or(u32::MAX));
+    let _ = set_tcp_user_timeout(&stream, u32::try_from(patience.stall.as_millis()).unwrap_or(u32::MAX));
     let answering = Answering { service, connection: connection.clone() };
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        // The stream itself waits no longer, but knows nothing of what was read before its turn.
+        .header_read_timeout(patience.idle + HEAD_TIMEOUT)
+        .auto_date_header(false)
         .max_headers(HEADERS)
         .max_buf_size(HEAD)
-        .serve_connection(Stream::new(stream, connection.clone()), answering);
+        .serve_connection(Stream::new(stream, connection.clone(), patience.idle), answering);
     tokio::select! {
         biased;
         ended = watcher.watch(serving) => {
@@ -127,4 +138,9 @@ where
         }
         () = connection.evicted() => debug!("an idle connection made way"),
     }
+}
+
+/// The body of a refusal.
+fn error_body(detail: &str) -> String {
+    format!(r#"{{"detail":"{detail}"}}"#)
 }

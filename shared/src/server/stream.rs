@@ -1,6 +1,9 @@
-//! One connection's bytes: tells when an answer has left, and gives words to the errors that hyper answers by itself.
+//! One connection's bytes: tells when an answer has left, waits no longer for requests than it may, and gives words to the
+//! errors that hyper answers by itself.
 
+use super::answer::date;
 use super::connections::Connection;
+use super::{HEAD_TIMEOUT, error_body};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use std::future::Future;
@@ -11,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 /// A connection's stream.
 pub(super) struct Stream {
@@ -21,14 +24,36 @@ pub(super) struct Stream {
     instead: Option<(Vec<u8>, usize)>,
     /// Until when what comes after a refusal is still read, and thrown away.
     lingering: Option<Pin<Box<Sleep>>>,
+    /// How long the connection may idle.
+    idle: Duration,
+    waiting: Option<Waiting>,
+}
+
+/// A wait for a request.
+struct Waiting {
+    /// Since when the connection idles, as it says itself.
+    turn: u64,
+    /// Whether some of the request's head is there.
+    begun: bool,
+    until: Pin<Box<Sleep>>,
 }
 
 /// How long a refused client may take to hear of it.
 const LINGER: Duration = Duration::from_secs(1);
 
 impl Stream {
-    pub(super) fn new(stream: TcpStream, connection: Arc<Connection>) -> Stream {
-        Stream { inner: TokioIo::new(stream), connection, instead: None, lingering: None }
+    pub(super) fn new(stream: TcpStream, connection: Arc<Connection>, idle: Duration) -> Stream {
+        Stream { inner: TokioIo::new(stream), connection, instead: None, lingering: None, idle, waiting: None }
+    }
+
+    /// The wait that goes on, where no request is being answered.
+    fn waiting(&mut self) -> Option<&mut Waiting> {
+        let turn = self.connection.idle_turn();
+        if turn != self.waiting.as_ref().map(|waiting| waiting.turn) {
+            let until = || Box::pin(tokio::time::sleep(self.idle));
+            self.waiting = turn.map(|turn| Waiting { turn, begun: false, until: until() });
+        }
+        self.waiting.as_mut()
     }
 
     /// Where hyper refuses a head that makes no request, it answers with a status and nothing else. These are the bytes to
@@ -45,9 +70,10 @@ impl Stream {
         if !self.connection.is_idle() {
             return None;
         }
-        let body = format!(r#"{{"detail":"{detail}"}}"#);
+        let (body, date) = (error_body(detail), date());
         let head = "content-type: application/json\r\nx-content-type-options: nosniff\r\nconnection: close";
-        Some(format!("HTTP/1.1 {line}\r\n{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes())
+        let lengths = format!("content-length: {}\r\ndate: {date}", body.len());
+        Some(format!("HTTP/1.1 {line}\r\n{head}\r\n{lengths}\r\n\r\n{body}").into_bytes())
     }
 
     /// Sends what stands in place of something that hyper wrote, `None` where nothing does.
@@ -85,7 +111,18 @@ impl Stream {
 
 impl Read for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, into)
+        let read = Pin::new(&mut self.inner).poll_read(cx, into);
+        let Some(waiting) = self.waiting() else { return read };
+        if read.is_ready() {
+            if !waiting.begun {
+                waiting.begun = true;
+                waiting.until.as_mut().reset(Instant::now() + HEAD_TIMEOUT);
+            }
+            return read;
+        }
+        ready!(waiting.until.as_mut().poll(cx));
+        // Nothing is read, which is the end of a connection; in the middle of a head it is an error.
+        Poll::Ready(if waiting.begun { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) })
     }
 }
 
