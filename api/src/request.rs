@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes};
 use futures::stream::{BoxStream, StreamExt};
 use serde_json::{Map, Value};
 use shared::access::Viewer;
+use shared::json;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -29,7 +30,7 @@ pub(crate) struct Request {
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Body,
-    /// What stands in the path where the route has `{…}`.
+    /// What stands in the path where the route has `{…}`, decoded.
     pub(crate) parameter: Option<String>,
     /// What stands in the path from where the route has `{…*}`, as it came: percent-encoded.
     pub(crate) tail: Option<String>,
@@ -127,9 +128,9 @@ pub(crate) async fn drain(mut body: Body) {
     }
 }
 
-/// Reads JSON.
+/// Reads JSON, see [`json::parse`].
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value> {
-    serde_json::from_slice(bytes)
+    json::parse(bytes)
         .map_err(|error| ApiError::BadRequest(format!("The request's body cannot be read as JSON: {error}.")))
 }
 

@@ -1,5 +1,6 @@
 //! Data items of the Data Lifecycle Manager: which of them are products, and what these show.
 
+use crate::json;
 use crate::product::{BadMetadata, Product};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -43,7 +44,7 @@ impl DataItem {
     /// # Errors
     /// Where the metadata is no map or names no execution block.
     pub fn product(&self) -> Result<Product, BadItem> {
-        let metadata: Value = serde_json::from_str(&self.metadata).map_err(|error| BadItem::Json(error.to_string()))?;
+        let metadata = json::parse(self.metadata.as_bytes()).map_err(|error| BadItem::Json(error.to_string()))?;
         let mut product = Product::from_metadata(metadata, STORE)?;
         product.uid = self.uid;
         let mut own = Map::new();

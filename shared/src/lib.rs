@@ -17,6 +17,7 @@ pub mod dlm;
 pub mod filter;
 pub mod flow;
 pub mod folder;
+pub mod json;
 pub mod label;
 pub mod product;
 pub mod query;

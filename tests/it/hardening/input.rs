@@ -24,8 +24,10 @@ fn odd_metadata_is_stored_as_it_is_or_refused() {
             ("5e-324", json!(5e-324)),
             ("1e-400", json!(0.0)),
             ("18446744073709551615", json!(u64::MAX)),
-            // As with every reader of JSON that has no larger numbers than a float's.
-            ("123456789012345678901234567890", json!(1.234_567_890_123_456_8e29)),
+            // Beyond what JSON's readers hold, the text stays.
+            ("123456789012345678901234567890", json!("123456789012345678901234567890")),
+            (&digits, json!(digits)),
+            ("-1e400", json!("-1e400")),
             // The last of equal keys counts.
             (r#"{"k": 1, "k": 2}"#, json!({"k": 2})),
         ] {
@@ -35,9 +37,7 @@ fn odd_metadata_is_stored_as_it_is_or_refused() {
             assert_eq!(metadata["x"], stored, "{value}");
             assert_eq!(running.api.search(&["execution_block:eb-odd"]).len(), 1, "{value}");
         }
-        for value in
-            [r#""\ud800""#, r#""\udc00\ud800""#, r#"{"\ud800": 1}"#, "1e400", "-1e400", &digits, "NaN", "\"\0\""]
-        {
+        for value in [r#""\ud800""#, r#""\udc00\ud800""#, r#"{"\ud800": 1}"#, "1e", "NaN", "\"\0\""] {
             let (status, answer) = ingested(&running, body(value).as_bytes());
             assert!(status == 400 && answer["detail"].is_string(), "{value:.20}: {status} {answer}");
         }
