@@ -27,21 +27,37 @@ fn no_postgresql() -> Value {
 pub(crate) async fn save(api: Arc<Api>, request: Request) -> Result<Response> {
     let (viewer, headers) = (request.viewer.clone(), request.headers.clone());
     let body = request.object().await?;
-    let (mut draft, id) = (draft(&body)?, annotation_id(&body)?);
+    let (id, product) = (annotation_id(&body)?, text(&body, "data_product_uid")?);
+    let mut draft = Draft { product: Uuid::nil(), text: annotation_text(&body)?, author: String::new() };
+    match (id, product) {
+        (None, Some(product)) => draft.product = uid(product)?,
+        (None, None) => return Err(needed("data_product_uid")),
+        (Some(_), _) => {}
+    }
     let Some(annotations) = api.store.annotations() else {
         return Ok(reply::json_with(StatusCode::SERVICE_UNAVAILABLE, &no_postgresql()));
     };
     draft.author = api.auth.author(&headers).await?;
-    if !is_visible(api.store.as_ref(), draft.product, &viewer).await? {
-        return Err(ApiError::NotFound("There is no such data product.".to_owned()));
-    }
     let Some(id) = id else {
+        if !is_visible(api.store.as_ref(), draft.product, &viewer).await? {
+            return Err(ApiError::NotFound("There is no such data product.".to_owned()));
+        }
         annotations.create(&draft).await?;
         return Ok(saved(StatusCode::CREATED, "New Data Annotation received and successfully saved."));
     };
+    // Whoever may not see the product is not told that there is an annotation of it.
+    let unknown = || ApiError::NotFound(format!("There is no annotation {id}, or it is not of this data product."));
+    draft.product = annotations.product_of(id).await?.ok_or_else(unknown)?;
+    if product.is_some_and(|product| product.parse() != Ok(draft.product)) {
+        return Err(unknown());
+    }
+    match api.store.product(draft.product, &viewer).await? {
+        Lookup::Found(_) => {}
+        Lookup::Unknown | Lookup::Forbidden => return Err(unknown()),
+    }
     match annotations.update(id, &draft).await? {
         Revision::Done => Ok(saved(StatusCode::OK, "Data Annotation received and updated successfully.")),
-        Revision::Unknown => Err(ApiError::NotFound(format!("This data product has no annotation {id}."))),
+        Revision::Unknown => Err(unknown()),
         Revision::NotTheAuthor => Err(ApiError::NotTheAuthor),
     }
 }
@@ -50,10 +66,13 @@ fn saved(status: StatusCode, message: &str) -> Response {
     reply::json_with(status, &json!({"status": "success", "message": message}))
 }
 
-/// What is to be written; who writes it is to be filled in.
-fn draft(body: &Map<String, Value>) -> Result<Draft> {
-    let needed = |name| text(body, name)?.ok_or_else(|| ApiError::BadRequest(format!("An annotation needs '{name}'.")));
-    let (product, text) = (uid(needed("data_product_uid")?)?, needed("annotation_text")?);
+fn needed(name: &str) -> ApiError {
+    ApiError::BadRequest(format!("An annotation needs '{name}'."))
+}
+
+/// What is to be written.
+fn annotation_text(body: &Map<String, Value>) -> Result<String> {
+    let text = text(body, "annotation_text")?.ok_or_else(|| needed("annotation_text"))?;
     if text.trim().is_empty() {
         return Err(ApiError::BadRequest("annotation_text is empty.".to_owned()));
     }
@@ -63,7 +82,7 @@ fn draft(body: &Map<String, Value>) -> Result<Draft> {
     if text.contains('\0') {
         return Err(ApiError::BadRequest("annotation_text must not contain U+0000.".to_owned()));
     }
-    Ok(Draft { product, text: text.to_owned(), author: String::new() })
+    Ok(text.to_owned())
 }
 
 fn uid(text: &str) -> Result<Uuid> {
@@ -91,12 +110,12 @@ async fn is_visible(store: &dyn Store, product: Uuid, viewer: &Viewer) -> Result
 }
 
 /// `GET /annotations/{uid}`. Those of a product that is not there are shown when it is back: until then nobody knows who
-/// may see them.
+/// may see them. What is no uid has none.
 pub(crate) async fn list(api: Arc<Api>, request: Request) -> Result<Response> {
     let Some(annotations) = api.store.annotations() else {
         return Ok(reply::json_with(StatusCode::ACCEPTED, &no_postgresql()));
     };
-    let product = uid(request.parameter.as_deref().unwrap_or_default())?;
+    let Ok(product) = request.parameter.unwrap_or_default().parse() else { return Ok(reply::empty()) };
     let found = match is_visible(api.store.as_ref(), product, &request.viewer).await? {
         true => annotations.list(product).await?,
         false => Vec::new(),

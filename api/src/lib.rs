@@ -13,6 +13,7 @@ mod ingest;
 mod limits;
 mod metadata;
 mod openapi;
+mod page_token;
 mod paging;
 mod reindex;
 mod reply;

@@ -23,5 +23,5 @@ pub(crate) async fn metadata(api: Arc<Api>, request: Request) -> Result<Response
             api.store.products_of(&id, &viewer).await?.into_iter().next().ok_or_else(unknown)?
         }
     };
-    Ok(reply::json(&Value::Object(row::metadata(&hit.product))))
+    Ok(reply::json(&Value::Object(row::metadata(&hit.product, &api.volume.origin().storage_path))))
 }

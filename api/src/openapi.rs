@@ -40,6 +40,15 @@ pub(crate) async fn json(api: Arc<Api>, _: Request) -> Result<Response> {
     Ok(reply::json(&api.openapi))
 }
 
+/// `GET /`: what people want who come to the service as such. The prefix that the world sees need not be in the request.
+pub(crate) async fn home(api: Arc<Api>, _: Request) -> Result<Response> {
+    let location = match api.settings.root_path.as_str() {
+        "" => "docs".to_owned(),
+        root => format!("{root}/docs"),
+    };
+    reply::redirect(&location).ok_or(ApiError::Internal)
+}
+
 /// `GET /docs`
 pub(crate) async fn page(_: Arc<Api>, _: Request) -> Result<Response> {
     Ok(reply::bytes("text/html; charset=utf-8", PAGE.into()))

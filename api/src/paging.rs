@@ -4,6 +4,7 @@
 //! a row from the end of one page to the beginning of the next, where it would be seen again. So it is remembered
 //! where each page ended that a caller was given, and the page after it begins there and not at its number. What is not
 //! remembered (after a while, after a restart, by another process) is counted off, which is right as long as nothing changes.
+//! Who wants it right with several processes sends a [token](crate::page_token).
 
 use shared::query::{Place, Query, SortValue};
 use std::collections::{BTreeMap, HashMap};

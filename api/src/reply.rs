@@ -35,6 +35,14 @@ pub(crate) fn bytes(content_type: &str, bytes: Vec<u8>) -> Response {
     response
 }
 
+/// 307 to a place that the path is right for; method and body go there as they are. `None` where it is no text for a header.
+pub(crate) fn redirect(location: &str) -> Option<Response> {
+    let location = HeaderValue::from_str(location).ok()?;
+    let mut response = StatusCode::TEMPORARY_REDIRECT.into_response();
+    response.headers_mut().insert(header::LOCATION, location);
+    Some(response)
+}
+
 /// 204.
 pub(crate) fn empty() -> Response {
     StatusCode::NO_CONTENT.into_response()

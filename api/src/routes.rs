@@ -6,11 +6,12 @@
 
 use crate::auth::{self, Caller, origin};
 use crate::error::ApiError;
-use crate::reply::Response;
+use crate::reply::{self, Response};
 use crate::request::{self, Body, Request};
 use crate::{Api, annotation, download, error, files, ingest, metadata, openapi, reindex, search, status};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use percent_encoding::percent_decode_str;
 use shared::server::Held;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -53,6 +54,7 @@ const ROUTES: &[Route] = routes! {
     GET "/annotations/{uid}" annotation::list;
     GET "/muidatagridconfig" search::columns;
     GET "/en/humanreadable" search::labels;
+    GET "/" openapi::home;
     GET "/docs" openapi::page;
     GET "/docs/{file}" openapi::asset;
     GET "/openapi.json" openapi::json;
@@ -130,7 +132,8 @@ async fn dispatch(api: Arc<Api>, target: &Target, headers: HeaderMap, body: Body
                 request::drain(body).await;
                 return Err(refusal);
             }
-            let [parameter, tail] = [parameters.one, parameters.tail].map(|text| text.map(str::to_owned));
+            let parameter = parameters.one.map(|text| percent_decode_str(text).decode_utf8_lossy().into_owned());
+            let tail = parameters.tail.map(str::to_owned);
             let place = api.limits.enter(route.path)?;
             let Caller { viewer, unknown, privacy } = api.auth.caller(&headers, method, route.path).await;
             let (method, query) = (method.clone(), query.clone());
@@ -146,7 +149,9 @@ async fn dispatch(api: Arc<Api>, target: &Target, headers: HeaderMap, body: Body
             Ok(response)
         }
         None if matching.is_empty() => {
-            Err(ApiError::NotFound("There is nothing at this path; /docs lists what there is.".to_owned()))
+            let elsewhere = without_slash(path, query).and_then(|location| reply::redirect(&location));
+            let nothing = || ApiError::NotFound("There is nothing at this path; /docs lists what there is.".to_owned());
+            elsewhere.ok_or_else(nothing)
         }
         None => Err(ApiError::MethodNotAllowed { allow: allowed(&matching) }),
     }
@@ -164,7 +169,31 @@ fn allowed(matching: &[(&Route, Parameters<'_>)]) -> String {
 
 /// The path without the prefix that an ingress shows; ingresses that strip it themselves are served as well.
 fn below_root<'a>(path: &'a str, root: &str) -> &'a str {
-    path.strip_prefix(root).filter(|rest| rest.starts_with('/')).unwrap_or(path)
+    let mut rest = path;
+    for name in root.split('/').skip(1) {
+        let own = rest.strip_prefix('/').and_then(|rest| rest.split('/').next());
+        match own.filter(|own| is_name(own, name)) {
+            Some(own) => rest = &rest[1 + own.len()..],
+            None => return path,
+        }
+    }
+    if rest.is_empty() { "/" } else { rest }
+}
+
+/// Whether a part of a path is this name. Characters that need not be encoded may be so (RFC 3986, 6.2.2.2).
+fn is_name(part: &str, name: &str) -> bool {
+    percent_decode_str(part).eq(name.bytes())
+}
+
+/// Where to go from a path that is a route's but for slashes at its end. The place is relative, so that it is right whatever
+/// prefix stands before the path outside.
+fn without_slash(path: &str, query: &str) -> Option<String> {
+    let kept = path.trim_end_matches('/');
+    let slashes = path.len() - kept.len();
+    let known = slashes > 0 && ROUTES.iter().any(|route| parameters(route.path, kept).is_some());
+    let name = kept.rsplit('/').next().filter(|_| known)?;
+    let mark = if query.is_empty() { "" } else { "?" };
+    Some(format!("{}{name}{mark}{query}", "../".repeat(slashes)))
 }
 
 /// What stands in a path for a route's parameters, as it came.
@@ -187,7 +216,7 @@ fn parameters<'a>(route: &str, path: &'a str) -> Option<Parameters<'a>> {
             rest = None;
         } else if name.starts_with('{') && !own.is_empty() {
             parameters.one = Some(own);
-        } else if name != own {
+        } else if !is_name(own, name) {
             return None;
         }
     }
@@ -220,6 +249,50 @@ mod tests {
     }
 
     #[test]
+    fn paths_match_however_they_are_encoded() {
+        let matched = |one, tail| Some(Parameters { one, tail });
+        assert_eq!(parameters("/en/humanreadable", "/e%6E/human%72eadable"), matched(None, None));
+        assert_eq!(parameters("/en/humanreadable", "/en%2Fhumanreadable"), None);
+        assert_eq!(parameters("/status", "/st%2561tus"), None);
+        assert_eq!(parameters("/status", "/stat%us"), None);
+        // What stands for a parameter is decoded by whoever reads it, once.
+        assert_eq!(
+            parameters("/products/{uid}/files/{path*}", "/%70roducts/%61/files/%2541/%2F"),
+            matched(Some("%61"), Some("%2541/%2F"))
+        );
+        for (path, below) in [
+            ("/a/b/status", "/status"),
+            ("/%61/b/status", "/status"),
+            ("/a/b", "/"),
+            ("/a/b/", "/"),
+            ("/a", "/a"),
+            ("/a/status", "/a/status"),
+            ("/", "/"),
+        ] {
+            assert_eq!(below_root(path, "/a/b"), below, "{path}");
+        }
+        assert_eq!((below_root("/", ""), below_root("/status", "")), ("/", "/status"));
+    }
+
+    #[test]
+    fn a_slash_too_many_leads_to_the_path() {
+        for (path, query, location) in [
+            ("/status/", "", Some("../status")),
+            ("/status//", "a=b/", Some("../../status?a=b/")),
+            ("/st%61tus/", "", Some("../st%61tus")),
+            ("/annotations/x/", "", Some("../x")),
+            ("/products/a/files/", "page=1", Some("../files?page=1")),
+            ("/status", "", None),
+            ("/annotations/", "", None),
+            ("/nothing/", "", None),
+            ("//", "", None),
+            ("//evil.example//", "", None),
+        ] {
+            assert_eq!(without_slash(path, query).as_deref(), location, "{path}");
+        }
+    }
+
+    #[test]
     fn the_documentation_lists_every_route_and_no_other() {
         let document = openapi::document("0", "").expect("the document");
         let mut documented = BTreeSet::new();
@@ -230,8 +303,8 @@ mod tests {
                 documented.insert((method.to_uppercase(), path.clone()));
             }
         }
-        // The files of the documentation's own page are no part of the API.
-        let routes = ROUTES.iter().filter(|route| route.path != "/docs/{file}");
+        // The way to the documentation and its page's own files are no part of the API.
+        let routes = ROUTES.iter().filter(|route| !["/", "/docs/{file}"].contains(&route.path));
         assert_eq!(documented, routes.map(|route| (route.method.to_string(), route.path.replace('*', ""))).collect());
     }
 }

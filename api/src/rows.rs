@@ -39,6 +39,18 @@ pub(crate) struct Rows {
     last: Option<Place>,
 }
 
+/// All rows of a query.
+pub(crate) struct All {
+    /// The inside of a JSON array.
+    pub(crate) text: String,
+    /// How many they are.
+    pub(crate) count: usize,
+    /// How many match in all.
+    pub(crate) total: usize,
+    /// Where the last of them stands.
+    pub(crate) end: Option<Place>,
+}
+
 impl Rows {
     /// Those of a query. One whose exact matches come first is two: these, and then all others.
     pub(crate) fn of(api: &Arc<Api>, viewer: &Viewer, query: Query) -> Rows {
@@ -80,16 +92,21 @@ impl Rows {
         Ok(String::new())
     }
 
-    /// All of them, how many there are in all, and where the last one stands.
-    pub(crate) async fn all(mut self) -> Result<(String, usize, Option<Place>)> {
-        let mut rows = String::new();
+    /// All of them.
+    pub(crate) async fn all(mut self) -> Result<All> {
+        let wanted = self.left;
+        if let Some(query) = self.queries.pop_front_if(|_| wanted == 0) {
+            // There is none to fetch, but how many there are is asked as well.
+            self.total = self.api.store.search(query, &self.viewer).await?.total;
+        }
+        let mut text = String::new();
         loop {
             let next = self.next().await?;
             if next.is_empty() {
-                return Ok((rows, self.total, self.last));
+                return Ok(All { text, count: wanted - self.left, total: self.total, end: self.last });
             }
-            separate(&mut rows);
-            rows.push_str(&next);
+            separate(&mut text);
+            text.push_str(&next);
         }
     }
 

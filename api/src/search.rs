@@ -2,14 +2,18 @@
 
 use crate::Api;
 use crate::error::Result;
+use crate::page_token::Token;
 use crate::reply::{self, Response};
 use crate::request::{BODY_LIMIT, Request};
 use crate::rows::Rows;
 use serde_json::json;
-use shared::column;
+use shared::access::Viewer;
+use shared::column::{self, Keys};
 use shared::filter::{grid, pairs};
 use shared::query::Page;
+use shared::store::StoreError;
 use std::sync::Arc;
+use tracing::warn;
 
 /// `POST /dataproductsearch`
 pub(crate) async fn search(api: Arc<Api>, request: Request) -> Result<Response> {
@@ -22,25 +26,43 @@ pub(crate) async fn search(api: Arc<Api>, request: Request) -> Result<Response> 
 /// `POST /filterdataproducts`
 pub(crate) async fn filter(api: Arc<Api>, request: Request) -> Result<Response> {
     let (viewer, headers) = (request.viewer.clone(), request.headers.clone());
-    let (mut query, page) = grid::parse(&request.json(BODY_LIMIT).await?)?;
+    let body = request.json(BODY_LIMIT).await?;
+    let (mut query, mut page) = grid::parse(&body)?;
     let list = api.pages.list(&headers, &query);
-    api.pages.follow_on(list, page.page, &mut query);
-    let (rows, total, end) = Rows::of(&api, &viewer, query).all().await?;
-    if let Some(end) = end {
-        api.pages.remember(list, page.page, end);
+    match Token::read(&body, &query)? {
+        Some(token) => token.follow_on(&body, &mut page, &mut query),
+        None => api.pages.follow_on(list, page.page, &mut query),
     }
+    let full = query.limit;
+    let rows = Rows::of(&api, &viewer, query).all().await?;
     let Page { page, page_size } = page;
-    Ok(reply::json_text(format!(r#"{{"data":[{rows}],"total":{total},"page":{page},"pageSize":{page_size}}}"#)))
+    let token = rows.end.as_ref().filter(|_| rows.count == full).and_then(|end| Token::of(&body, page + 1, end));
+    if let Some(end) = rows.end {
+        api.pages.remember(list, page, end);
+    }
+    let next = token.map(|token| format!(r#","nextPageToken":"{token}""#)).unwrap_or_default();
+    let (rows, total) = (rows.text, rows.total);
+    Ok(reply::json_text(format!(r#"{{"data":[{rows}],"total":{total},"page":{page},"pageSize":{page_size}{next}}}"#)))
 }
 
 /// `GET /muidatagridconfig`
 pub(crate) async fn columns(api: Arc<Api>, request: Request) -> Result<Response> {
-    let keys = api.store.keys(&request.viewer).await?;
-    Ok(reply::json(&json!({ "columns": column::columns(&keys) })))
+    Ok(reply::json(&json!({ "columns": column::columns(&keys(&api, &request.viewer).await?) })))
 }
 
 /// `GET /en/humanreadable`
 pub(crate) async fn labels(api: Arc<Api>, request: Request) -> Result<Response> {
-    let keys = api.store.keys(&request.viewer).await?;
-    Ok(reply::json(&column::human_readable(&keys)))
+    Ok(reply::json(&column::human_readable(&keys(&api, &request.viewer).await?)))
+}
+
+/// The keys that rows have; none where the store cannot be asked. The columns and labels that do not depend on it are
+/// true all the same, and a dashboard that is loaded meanwhile can say what is wrong.
+async fn keys(api: &Api, viewer: &Viewer) -> Result<Keys> {
+    match api.store.keys(viewer).await {
+        Err(StoreError::Unavailable(why) | StoreError::TooLong(why)) => {
+            warn!("columns and labels are answered without those of the metadata: {why}");
+            Ok(Keys::new())
+        }
+        keys => Ok(keys?),
+    }
 }

@@ -3,7 +3,7 @@
 use crate::label;
 use crate::row::FIXED;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// The columns that the grid shows unless told otherwise, and their widths in pixels.
@@ -143,22 +143,34 @@ fn column(field: &str, count: Option<&KeyCount>) -> Column {
     }
 }
 
-/// A label for every column, and under `_tooltip` a sentence for those that are defined.
+/// A label for every column and every key that is known, and under `_tooltip` a sentence for those that are defined.
 pub fn human_readable(keys: &Keys) -> Value {
-    let columns = columns(keys);
-    let mut labels: serde_json::Map<String, Value> =
-        columns.iter().map(|column| (column.field.clone(), json!(column.header_name))).collect();
-    let tooltips: serde_json::Map<String, Value> = columns
-        .iter()
-        .filter_map(|column| Some((column.field.clone(), json!(label::description(&column.field)?))))
-        .collect();
-    labels.insert("_tooltip".to_owned(), Value::Object(tooltips));
-    Value::Object(labels)
+    let mut labels = Map::new();
+    let mut tooltips = Map::new();
+    let columns = columns(keys).into_iter().map(|column| column.field);
+    for field in columns.chain(label::known_keys().map(str::to_owned)) {
+        tooltips.extend(label::description(&field).map(|text| (field.clone(), text.into())));
+        labels.insert(field.clone(), label::label(&field).into());
+    }
+    labels.insert("_tooltip".to_owned(), tooltips.into());
+    labels.into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn labels_are_there_before_their_columns_are() {
+        let labels = human_readable(&Keys::from([("context.own_key".to_owned(), KeyCount::default())]));
+        assert_eq!((&labels["download"], &labels["context.own_key"]), (&json!("Download"), &json!("Own Key")));
+        for key in ["config.execution_block", "item_name", "obscore.em_resolution", "obscore.em_unit"] {
+            assert!(labels[key].is_string() && labels["_tooltip"][key].is_string(), "{key}");
+        }
+        assert!(labels["_tooltip"]["obscore.em_min"].as_str().is_some_and(|text| text.contains("as em_unit says")));
+        assert_eq!(labels["_tooltip"]["context.own_key"], Value::Null);
+    }
 
     #[test]
     fn types_follow_the_values() {

@@ -19,12 +19,15 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "Status",
         "'failure' if any of the product's files failed, else 'working' if any is being written, else 'done'.",
     ),
+    ("download", "Download", "The product's files, as one archive."),
+    ("item_name", "Item Name", "The name of the data item, as its metadata has it."),
     ("interface", "Interface", "The schema that the metadata follows."),
     ("files", "Files", "The product's files as its metadata lists them."),
     ("context.observer", "Observer", "Who observed."),
     ("context.intent", "Intent", "What the observation was for."),
     ("context.notes", "Notes", "Notes written with the observation."),
     ("context.access_group", "Access Group", "Who may see the product; everybody where there is none."),
+    ("config.execution_block", "Execution Block", "The execution block, as the generating software was given it."),
     ("config.processing_block", "Processing Block", "The processing block that produced the data product."),
     ("config.processing_script", "Processing Script", "The script that the processing block ran."),
     ("config.image", "Image", "The container image of the processing script."),
@@ -74,8 +77,26 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("obscore.t_exptime", "Exposure Time", "The total exposure time, in seconds."),
     ("obscore.t_resolution", "Temporal Resolution", "The temporal resolution (FWHM), in seconds."),
     ("obscore.t_xel", "Time Samples", "The number of elements along the time axis."),
-    ("obscore.em_min", "Shortest Wavelength", "The start of the spectral coverage, in metres of vacuum wavelength."),
-    ("obscore.em_max", "Longest Wavelength", "The end of the spectral coverage, in metres of vacuum wavelength."),
+    (
+        "obscore.em_min",
+        "Shortest Wavelength",
+        "The start of the spectral coverage, in metres of vacuum wavelength, or as em_unit says.",
+    ),
+    (
+        "obscore.em_max",
+        "Longest Wavelength",
+        "The end of the spectral coverage, in metres of vacuum wavelength, or as em_unit says.",
+    ),
+    (
+        "obscore.em_resolution",
+        "Spectral Resolution",
+        "The spectral resolution (FWHM), in metres of vacuum wavelength, or as em_unit says.",
+    ),
+    (
+        "obscore.em_unit",
+        "Spectral Unit",
+        "The unit of em_min, em_max and em_resolution; metres of vacuum wavelength where there is none.",
+    ),
     ("obscore.em_res_power", "Spectral Resolving Power", "The spectral resolving power."),
     ("obscore.em_xel", "Spectral Channels", "The number of elements along the spectral axis."),
     ("obscore.em_ucd", "Spectral UCD", "The nature of the spectral axis, as a UCD."),
@@ -88,6 +109,11 @@ const KNOWN: &[(&str, &str, &str)] = &[
 
 fn known(key: &str) -> Option<&'static (&'static str, &'static str, &'static str)> {
     KNOWN.iter().find(|(known, _, _)| *known == key)
+}
+
+/// The keys that are known before any product has them.
+pub fn known_keys() -> impl Iterator<Item = &'static str> {
+    KNOWN.iter().map(|(key, _, _)| *key)
 }
 
 /// What a key is called; for one that nobody foresaw, its last name written as words.
@@ -116,6 +142,7 @@ mod tests {
     #[test]
     fn every_key_has_a_label() {
         assert_eq!(label("obscore.s_ra"), "Right Ascension");
+        assert_eq!((label("download"), label("obscore.em_unit")), ("Download".to_owned(), "Spectral Unit".to_owned()));
         assert_eq!(label("context.my_own_key"), "My Own Key");
         assert_eq!(label("élan"), "Élan");
         assert_eq!(description("context.my_own_key"), None);

@@ -4,6 +4,7 @@ use crate::filter::{Filter, lower_text};
 use crate::product::Product;
 use crate::row::{self, Leaf};
 use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::cmp::{Ordering, Reverse};
 use uuid::Uuid;
@@ -36,7 +37,7 @@ pub struct Sort {
 
 /// A product's place in the order of a [`Query`] without a `first`: where it stood stays a place when it has gone, and
 /// when others came before it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Place {
     /// Its value for each of the query's sorts.
     pub values: Vec<Option<SortValue>>,
@@ -84,7 +85,7 @@ pub struct Page {
 }
 
 /// What a product is ordered by under one [`Sort`]: numbers before texts, texts without regard to case.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum SortValue {
     /// A number.
     Number(f64),

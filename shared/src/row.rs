@@ -5,7 +5,9 @@
 
 use crate::date;
 use crate::flow::{self, FLOWS, STATUS};
-use crate::product::Product;
+use crate::folder::Folder;
+use crate::product::{NO_FILE, Product};
+use crate::uid;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,12 +57,30 @@ fn beside_fixed(product: &Product) -> impl Iterator<Item = (&String, &Value)> {
     product.metadata.iter().filter(move |(key, _)| !is_field(key))
 }
 
-/// A product's metadata as it is answered: nested, and with its flows where it has some.
-pub fn metadata(product: &Product) -> Map<String, Value> {
+/// A product's metadata as it is answered: nested, with its flows where it has some, and at the end what tells which
+/// product it is. The paths there lead to its folder and its file from wherever the volume is mounted at the storage path.
+pub fn metadata(product: &Product, storage_path: &str) -> Map<String, Value> {
     let mut metadata = product.metadata.clone();
     if !product.flows.is_empty() {
         metadata.insert(FLOWS.to_owned(), flows_json(product));
         metadata.insert(STATUS.to_owned(), flow::least_finished(&product.flows).into());
+    }
+    let path = |below: Option<&Folder>| match below.map(|below| uid::path(storage_path, below)) {
+        None => NO_FILE.to_owned(),
+        Some(path) if path.is_empty() => ".".to_owned(),
+        Some(path) => path,
+    };
+    let folder = product.folder.as_ref();
+    let file = folder.zip(product.metadata_file.as_ref()).map(|(folder, file)| folder.join(file));
+    for (key, value) in [
+        ("date_created", date::format(product.date_created)),
+        ("dataproduct_file", path(folder)),
+        ("metadata_file", path(file.as_ref())),
+        ("uid", product.uid.to_string()),
+    ] {
+        // What the metadata says under such a key does not count, here as in rows.
+        metadata.shift_remove(key);
+        metadata.insert(key.to_owned(), value.into());
     }
     metadata
 }
@@ -223,7 +243,7 @@ mod tests {
         let mut product = product();
         product.metadata.insert(FLOWS.to_owned(), json!("of the file"));
         assert!(!row(1, &product, None).contains_key(FLOWS));
-        assert_eq!(metadata(&product)[FLOWS], json!("of the file"));
+        assert_eq!(metadata(&product, "/v")[FLOWS], json!("of the file"));
         product.flows = vec![state("a", "COMPLETED"), state("b", "FLOWING")];
         let row = row(1, &product, None);
         let expected = json!([
@@ -232,10 +252,38 @@ mod tests {
         ]);
         assert_eq!(row[FLOWS], json!(expected.to_string()));
         assert_eq!(row[STATUS], json!("FLOWING"));
-        assert_eq!(metadata(&product)[FLOWS], expected);
-        assert_eq!(metadata(&product)[STATUS], json!("FLOWING"));
+        assert_eq!(metadata(&product, "/v")[FLOWS], expected);
+        assert_eq!(metadata(&product, "/v")[STATUS], json!("FLOWING"));
         assert!(leaves(&product, None).iter().any(|leaf| leaf.key == STATUS && leaf.value == json!("FLOWING")));
         assert!(keys(&product).contains_key(FLOWS));
+    }
+
+    #[test]
+    fn metadata_ends_in_what_tells_which_product_it_is() {
+        let mut product = product();
+        product.metadata.insert("uid".to_owned(), json!("the file's own"));
+        product.metadata.insert("last".to_owned(), json!(1));
+        let end = |product: &Product, storage_path: &str| {
+            let metadata = metadata(product, storage_path);
+            assert_eq!(metadata.keys().filter(|key| *key == "uid").count(), 1);
+            let keys: Vec<&str> = metadata.keys().map(String::as_str).collect();
+            assert!(keys.ends_with(&["last", "date_created", "dataproduct_file", "metadata_file", "uid"]), "{keys:?}");
+            assert_eq!((&metadata["date_created"], &metadata["uid"]), (&json!("2024-01-02"), &json!(product.uid)));
+            [&metadata["dataproduct_file"], &metadata["metadata_file"]]
+                .map(|path| path.as_str().unwrap_or("").to_owned())
+        };
+        assert_eq!(end(&product, "/v"), ["None", "None"]);
+        product.metadata_file = Some("m.yaml".to_owned());
+        for (storage_path, folder, expected) in [
+            ("tests/product", "eb/pb", ["tests/product/eb/pb", "tests/product/eb/pb/m.yaml"]),
+            ("/", "eb", ["/eb", "/eb/m.yaml"]),
+            ("/v", "", ["/v", "/v/m.yaml"]),
+            ("", "eb", ["eb", "eb/m.yaml"]),
+            ("", "", [".", "m.yaml"]),
+        ] {
+            product.folder = Some(folder.parse().expect("a folder"));
+            assert_eq!(end(&product, storage_path), expected, "{storage_path} {folder}");
+        }
     }
 
     #[test]

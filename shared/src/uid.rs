@@ -7,11 +7,16 @@ use uuid::Uuid;
 /// The uid of the product of `execution_block` in `folder`, under a storage path configured as `storage_path`
 /// (see [`normalise`]).
 pub fn on_volume(execution_block: &str, storage_path: &str, folder: &Folder) -> Uuid {
-    match (storage_path, folder.as_str()) {
-        (root, "") => of(execution_block, root),
-        ("", below) => of(execution_block, below),
-        ("/", below) => of(execution_block, &format!("/{below}")),
-        (root, below) => of(execution_block, &format!("{root}/{below}")),
+    of(execution_block, &path(storage_path, folder))
+}
+
+/// The path of a folder or file under a storage path that is [normalised](normalise).
+pub fn path(storage_path: &str, below: &Folder) -> String {
+    match (storage_path, below.as_str()) {
+        (root, "") => root.to_owned(),
+        ("", below) => below.to_owned(),
+        ("/", below) => format!("/{below}"),
+        (root, below) => format!("{root}/{below}"),
     }
 }
 

@@ -10,6 +10,7 @@ mod dlm;
 mod download;
 mod faults;
 mod files;
+mod guide;
 mod hardening;
 mod hardship;
 mod harness;

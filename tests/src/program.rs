@@ -95,13 +95,17 @@ pub fn with_bare_environment(mut command: Command) -> Command {
 
 /// The daemons of one volume in one database, as somebody configures them. Walks are an hour apart if nothing else is
 /// said, so that what is found was told by events.
-#[derive(Debug, Clone)]
-pub struct Daemons(Vec<(String, OsString)>);
+#[derive(Debug, Clone, Default)]
+pub struct Daemons {
+    variables: Vec<(String, OsString)>,
+    /// Where they run; where the test does if nothing is said.
+    folder: Option<PathBuf>,
+}
 
 impl Daemons {
     /// Those of a volume in the database of this URL.
     pub fn of(volume: &Path, database_url: &str) -> Daemons {
-        Daemons(Vec::new())
+        Daemons::default()
             .with("PERSISTENT_STORAGE_PATH", volume)
             .with("DATABASE_URL", database_url)
             .with("DPD_INDEXER_LISTEN", "127.0.0.1:0")
@@ -112,15 +116,25 @@ impl Daemons {
     /// The same with another variable, or another value of one.
     #[must_use]
     pub fn with(&self, name: &str, value: impl AsRef<OsStr>) -> Daemons {
-        let mut variables = self.0.clone();
-        variables.push((name.to_owned(), value.as_ref().to_owned()));
-        Daemons(variables)
+        let mut daemons = self.clone();
+        daemons.variables.push((name.to_owned(), value.as_ref().to_owned()));
+        daemons
+    }
+
+    /// The same in a folder, from which relative paths lead on.
+    #[must_use]
+    pub fn in_folder(mut self, folder: &Path) -> Daemons {
+        self.folder = Some(folder.to_owned());
+        self
     }
 
     /// A command with these settings.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = with_bare_environment(Command::new(program));
-        command.envs(self.0.iter().map(|(name, value)| (name, value)));
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
         command
     }
 

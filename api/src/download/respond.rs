@@ -181,12 +181,15 @@ async fn finished<S>(reading: JoinHandle<Read<S>>) -> io::Result<Read<S>> {
 }
 
 /// `Content-Disposition` with a name that every client can read, and the true one beside it where they differ (RFC 6266).
+/// Neither leads to another folder, for clients that save under it without a look.
 pub(crate) fn disposition(kind: &str, name: &[u8]) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     let text = String::from_utf8_lossy(name);
+    let is_dots = text.chars().all(|c| c == '.');
+    let text: String = text.chars().map(|c| if is_dots || leads_astray(c) { '_' } else { c }).collect();
     let is_safe = |c: char| u8::try_from(c).is_ok_and(|byte| plain(&byte));
     let safe: String = text.chars().map(|c| if is_safe(c) { c } else { '_' }).collect();
-    if safe.as_bytes() == name {
+    if safe == text {
         return format!("{kind}; filename=\"{safe}\"");
     }
     let encoded: String = text
@@ -196,16 +199,41 @@ pub(crate) fn disposition(kind: &str, name: &[u8]) -> String {
     format!("{kind}; filename=\"{safe}\"; filename*=UTF-8''{encoded}")
 }
 
+/// Whether a character has no place in a file's name: it parts names, does something to a terminal, or turns the order
+/// around in which what follows is shown.
+fn leads_astray(c: char) -> bool {
+    matches!(c, '/' | '\\' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') || c.is_control()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_lead_nowhere() {
+        for (name, safe) in [
+            ("../../etc/x-20240101-1.tar", ".._.._etc_x-20240101-1.tar"),
+            ("..\\x", ".._x"),
+            ("..", "__"),
+            (".", "_"),
+            ("...tar", "...tar"),
+            ("/", "_"),
+            ("a\u{0}b\u{7f}\u{9f}", "a_b__"),
+            ("a\u{202e}rat.exe", "a_rat.exe"),
+        ] {
+            let disposition = disposition("attachment", name.as_bytes());
+            assert!(disposition.starts_with(&format!("attachment; filename=\"{safe}\"")), "{name:?}: {disposition}");
+            let encoded = disposition.split_once("UTF-8''").map_or(safe, |(_, encoded)| encoded);
+            assert_eq!(encoded, safe, "{name:?}: {disposition}");
+        }
+    }
 
     #[test]
     fn odd_names_are_encoded() {
         assert_eq!(disposition("attachment", b"eb-1.tar"), "attachment; filename=\"eb-1.tar\"");
         assert_eq!(
             disposition("inline", "a\"b\r\né".as_bytes()),
-            "inline; filename=\"a_b___\"; filename*=UTF-8''a%22b%0D%0A%C3%A9"
+            "inline; filename=\"a_b___\"; filename*=UTF-8''a%22b__%C3%A9"
         );
     }
 }

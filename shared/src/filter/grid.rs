@@ -27,7 +27,7 @@ pub fn parse(body: &Value) -> Result<(Query, Page), BadSearch> {
     }
     let page = Page {
         page: whole(body, "page", 0)?,
-        page_size: whole(body, "pageSize", DEFAULT_PAGE_SIZE)?.clamp(1, MAX_PAGE_SIZE),
+        page_size: whole(body, "pageSize", DEFAULT_PAGE_SIZE)?.min(MAX_PAGE_SIZE),
     };
     let query = Query {
         filter: Filter::And(all),
@@ -66,9 +66,14 @@ fn whole(body: &Map<String, Value>, name: &str, default: usize) -> Result<usize,
     }
 }
 
-/// Joins conditions as `logicOperator` says. No condition at all excludes nothing.
-fn join(model: &Map<String, Value>, operator: &str, conditions: Vec<Filter>) -> Result<Filter, BadSearch> {
-    let any = match model.get(operator) {
+/// What stands under the first of these names that has anything, which are the newer grid's and the older one's for the same.
+fn either<'a>(model: &'a Map<String, Value>, names: [&str; 2]) -> Option<&'a Value> {
+    names.into_iter().find_map(|name| model.get(name).filter(|value| !value.is_null()))
+}
+
+/// Joins conditions as an operator says. No condition at all excludes nothing.
+fn join(operator: &str, word: Option<&Value>, conditions: Vec<Filter>) -> Result<Filter, BadSearch> {
+    let any = match word {
         None | Some(Value::Null) => false,
         Some(Value::String(word)) if word.eq_ignore_ascii_case("and") => false,
         Some(Value::String(word)) if word.eq_ignore_ascii_case("or") => true,
@@ -85,7 +90,7 @@ fn items(model: &Map<String, Value>) -> Result<Filter, BadSearch> {
         };
         conditions.extend(condition(item)?);
     }
-    join(model, "logicOperator", conditions)
+    join("logicOperator", either(model, ["logicOperator", "linkOperator"]), conditions)
 }
 
 /// The quick filter: each of its words in any field of the row.
@@ -96,13 +101,13 @@ fn quick(model: &Map<String, Value>) -> Result<Filter, BadSearch> {
             conditions.push(Filter::Any(Key::Every, Test::Contains(Text::new(&word))));
         }
     }
-    join(model, "quickFilterLogicOperator", conditions)
+    join("quickFilterLogicOperator", model.get("quickFilterLogicOperator"), conditions)
 }
 
 /// One item's condition; `None` where the item asks nothing, as the grid sends while a filter is being written.
 fn condition(item: &Map<String, Value>) -> Result<Option<Filter>, BadSearch> {
-    let field = match item.get("field") {
-        None | Some(Value::Null) => return Ok(None),
+    let field = match either(item, ["field", "columnField"]) {
+        None => return Ok(None),
         Some(Value::String(field)) if field.is_empty() => return Ok(None),
         Some(Value::String(field)) => field,
         Some(other) => return Err(BadSearch::new(format!("An item's field must be a string, but it is {other}."))),
@@ -110,9 +115,9 @@ fn condition(item: &Map<String, Value>) -> Result<Option<Filter>, BadSearch> {
     if field == "formFields" {
         return form(item).map(Some);
     }
-    let operator = match item.get("operator") {
+    let operator = match either(item, ["operator", "operatorValue"]) {
         Some(Value::String(operator)) => operator.as_str(),
-        None | Some(Value::Null) => return Err(BadSearch::new(format!("{field}: the item has no operator."))),
+        None => return Err(BadSearch::new(format!("{field}: the item has no operator."))),
         Some(other) => return Err(BadSearch::new(format!("{field}: {other} is no operator."))),
     };
     let value = item.get("value").unwrap_or(&Value::Null);
@@ -348,6 +353,28 @@ mod tests {
             parse(&body).expect("a filter").0.filter.matches(&leaves())
         };
         assert!(quick(json!(["vis", "10.5"])) && !quick(json!(["vis", "zz"])));
+    }
+
+    #[test]
+    fn the_older_grids_names_mean_the_same() {
+        let found = |model: Value| {
+            let body = json!({"filterModel": model});
+            parse(&body).unwrap_or_else(|error| panic!("{body}: {error}")).0.filter.matches(&leaves())
+        };
+        let item =
+            |value: &str| json!({"id": 1, "columnField": "config.script", "operatorValue": "contains", "value": value});
+        assert!(found(json!({"items": [item("vis")]})) && !found(json!({"items": [item("x")]})));
+        let both = [item("vis"), item("x")];
+        assert!(found(json!({"items": both, "linkOperator": "or"})));
+        assert!(!found(json!({"items": both, "linkOperator": "and"})));
+        // Where both are there the newer ones count.
+        assert!(!found(json!({"items": both, "logicOperator": "and", "linkOperator": "or"})));
+        let mixed =
+            json!({"field": "config.script", "columnField": "x", "operator": null, "operatorValue": "isNotEmpty"});
+        assert!(found(json!({"items": [mixed]})));
+        let panel = json!({"columnField": "formFields", "keyPairs": [{"keyPair": "crc", "valuePair": "zz"}]});
+        assert!(!found(json!({"items": [panel]})));
+        assert!(parse(&json!({"filterModel": {"items": [{"columnField": "f"}]}})).is_err());
     }
 
     #[test]

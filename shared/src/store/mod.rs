@@ -291,6 +291,8 @@ pub trait Annotations: Send + Sync {
     async fn list(&self, product: Uuid) -> Result<Vec<Annotation>>;
     /// Adds one.
     async fn create(&self, draft: &Draft) -> Result<()>;
+    /// The product that one is of; `None` where there is no such annotation.
+    async fn product_of(&self, id: i64) -> Result<Option<Uuid>>;
     /// Writes one anew.
     async fn update(&self, id: i64, draft: &Draft) -> Result<Revision>;
 }

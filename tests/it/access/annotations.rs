@@ -31,10 +31,13 @@ fn the_token_says_who_writes_and_only_he_edits() {
     assert_eq!((listed(COLLEAGUE).status, listed(OUTSIDER).status, api.get(&path).status), (200, 403, 403));
 
     let edit = json!({"data_product_uid": uid, "annotation_text": "changed", "annotation_id": first["annotation_id"]});
-    for (token, status) in [(None, 401), (Some("nobodys"), 401), (Some(OUTSIDER), 403), (Some(COLLEAGUE), 403)] {
+    for (token, status) in [(None, 401), (Some("nobodys"), 401), (Some(OUTSIDER), 404), (Some(COLLEAGUE), 403)] {
         let answer = annotate(api, token, &edit);
         assert_eq!(answer.status, status, "{token:?}: {}", answer.json());
         assert!(answer.json()["detail"].is_string());
+        // The product that counts is the annotation's own, whether or not it is named.
+        let alone = json!({"annotation_text": "changed", "annotation_id": first["annotation_id"]});
+        assert_eq!(annotate(api, token, &alone).status, status, "{token:?}");
     }
     assert_eq!(listed(MEMBER).json()[0]["annotation_text"], "first");
     assert_eq!(annotate(api, Some(MEMBER), &edit).status, 200);

@@ -12,16 +12,16 @@ use tests::program::{Server, serve};
 use tests::volume::Volume;
 
 /// A program that answers for a volume.
-struct Running {
-    api: Server,
+pub(crate) struct Running {
+    pub(crate) api: Server,
     _indexer: Option<Server>,
     // After those who watch it.
-    volume: Volume,
+    pub(crate) volume: Volume,
     site: Option<Site>,
 }
 
 /// Either program on what `fill` makes, with these variables.
-fn both(fill: impl Fn(&Volume), variables: &[(&str, &str)]) -> [Running; 2] {
+pub(crate) fn both(fill: impl Fn(&Volume), variables: &[(&str, &str)]) -> [Running; 2] {
     [standalone(&fill, variables), daemons(&fill, variables)]
 }
 

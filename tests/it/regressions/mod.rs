@@ -4,3 +4,6 @@ mod access;
 //! Faults that were met in the field: one short test each, one module an area.
 
 mod download;
+//! Faults that were found in use, here or in others' programs: one module an area, one short test a kind.
+
+mod http;

@@ -25,6 +25,11 @@ pub(super) async fn create(connection: &mut PgConnection, prefix: &str, draft: &
     touch(connection, prefix).await
 }
 
+pub(super) async fn product_of(connection: &mut PgConnection, prefix: &str, id: i64) -> Result<Option<Uuid>> {
+    let product = sqlx::query_scalar("SELECT data_product_uid FROM annotation WHERE volume_prefix = $1 AND id = $2");
+    Ok(product.bind(prefix).bind(id).fetch_optional(connection).await?)
+}
+
 pub(super) async fn update(connection: &mut PgConnection, prefix: &str, id: i64, draft: &Draft) -> Result<Revision> {
     let author: Option<String> = sqlx::query_scalar(
         "SELECT user_principal_name FROM annotation WHERE volume_prefix = $1 AND id = $2 AND data_product_uid = $3 \

@@ -446,6 +446,15 @@ impl Annotations for PostgresStore {
         self.database.bounded(work).await
     }
 
+    async fn product_of(&self, id: i64) -> Result<Option<Uuid>> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let product = annotation::product_of(&mut session, prefix, id).await;
+            session.settle(product)
+        };
+        self.database.bounded(work).await
+    }
+
     async fn update(&self, id: i64, draft: &Draft) -> Result<Revision> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
