@@ -179,7 +179,9 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Unavailable(why) | StoreError::TooLong(why) => ApiError::Unavailable(why),
             StoreError::Refused(why) => ApiError::Unprocessable(format!("The store cannot hold this: {why}")),
-            StoreError::Superseded => ApiError::Unavailable(error.to_string()),
+            StoreError::Superseded | StoreError::ReadOnly | StoreError::Unusable(_) => {
+                ApiError::Unavailable(error.to_string())
+            }
         }
     }
 }

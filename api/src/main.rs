@@ -61,12 +61,14 @@ fn run() -> Result<(), String> {
         let database = Database::new(&postgresql, &name, postgresql.connections, postgresql.timeout)
             .map_err(|error| text(&error))?;
         let volume = Arc::new(Volume::new(&volume));
-        let store = Arc::new(PostgresStore::of_api(database, volume.clone()));
+        let store = Arc::new(PostgresStore::of_api(database.clone(), volume.clone()));
         let api = Api::new(store, volume, settings, indexing).map_err(|error| text(&error))?;
         let stop = process::stop().map_err(|error| text(&error))?;
         let listener = server::listen("DPD_API_LISTEN", listen).await?;
-        api::server::serve(listener, api, stop).await;
-        Ok(())
+        tokio::select! {
+            () = api::server::serve(listener, api, stop) => Ok(()),
+            why = database.unusable() => Err(why),
+        }
     });
     // Reads of a volume that does not answer must not keep the process.
     runtime.shutdown_background();

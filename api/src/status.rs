@@ -66,7 +66,10 @@ fn stores(api: &Api) -> Vec<&str> {
 async fn summary(api: &Api, viewer: &Viewer) -> std::result::Result<Summary, String> {
     match tokio::time::timeout(PATIENCE, api.store.summary(viewer, FAILING)).await {
         Ok(summary) => summary.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("PostgreSQL gave no answer within {} ms", PATIENCE.as_millis())),
+        Err(_) => Err(api
+            .store
+            .trouble()
+            .unwrap_or_else(|| format!("PostgreSQL gave no answer within {} ms", PATIENCE.as_millis()))),
     }
 }
 

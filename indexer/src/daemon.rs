@@ -27,6 +27,8 @@ use uuid::Uuid;
 
 /// How long to wait before what did not work is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// A lease of more than this is warned of.
+const LONG: Duration = Duration::from_secs(60);
 /// How long one piece of the index's writing or reading may take.
 const LIMIT: Duration = Duration::from_secs(60);
 /// How often the daemon's task shows that it turns, and after how long without that it has stopped. Whatever it waits for,
@@ -156,13 +158,24 @@ pub async fn run(
     let name = process::name();
     let database = Database::new(&postgresql, &format!("dpd-indexer {name}"), postgresql.connections, LIMIT)?;
     // Renewals must not wait for a connection.
-    let own = Database::new(&postgresql, &format!("dpd-indexer lease {name}"), 1, (indexing.term / 3).min(LIMIT))?;
+    let of_lease = format!("dpd-indexer lease {name}");
+    let own = database.beside(&postgresql, &of_lease, 1, (indexing.term / 3).min(LIMIT))?;
+    if indexing.term > LONG {
+        warn!(
+            "INDEXING_HEARTBEAT_STALE_SECONDS is {} s: after an indexer was killed or cut off, nothing may be indexed for as \
+             long as that. The default, 15 s, is safe: whoever lost the lease cannot write",
+            indexing.term.as_secs_f64()
+        );
+    }
     let health = Arc::new(Health::new(volume.clone(), name.clone()));
     let answering = tokio::spawn(answer(listener, health.clone()));
-    let daemon = Daemon { volume, indexing, database, own, name, health, state_name: postgresql.state_name };
+    let daemon =
+        Daemon { volume, indexing, database: database.clone(), own, name, health, state_name: postgresql.state_name };
     let held = Mutex::default();
+    let mut unusable = None;
     tokio::select! {
         () = stop => {}
+        why = database.unusable() => unusable = Some(StoreError::Unusable(why)),
         () = daemon.index_for_ever(&held) => {}
         () = daemon.health.turn() => {}
     }
@@ -174,7 +187,7 @@ pub async fn run(
         }
     }
     answering.abort();
-    Ok(())
+    unusable.map_or(Ok(()), Err)
 }
 
 struct Daemon {

@@ -356,7 +356,8 @@ pub(crate) async fn apply(store: &dyn Store, changes: &[Change]) -> Vec<Outcome>
     loop {
         match store.apply(changes).await {
             Ok(outcomes) => return outcomes,
-            Err(StoreError::Unavailable(reason)) => {
+            Err(error @ (StoreError::Unavailable(_) | StoreError::ReadOnly | StoreError::Unusable(_))) => {
+                let reason = error.to_string();
                 if told != reason {
                     warn!("the store takes no changes, they are kept: {reason}");
                     told = reason;

@@ -5,22 +5,23 @@
 
 mod access;
 mod client;
+mod dashboard;
 mod indexing;
 mod postgresql;
 mod sources;
+mod variables;
 
 pub use access::{AccessSettings, Guarded, allowed_hosts};
 pub use client::ClientSettings;
 pub use indexing::{IndexingSettings, WatchMode};
-pub use postgresql::{PostgresqlSettings, Secret, Server};
+pub use postgresql::{PostgresqlSettings, Secret, Server, Tls, TlsMode};
 pub use sources::{DlmSettings, SdpSettings};
+pub use variables::{BadVariable, Variables};
 
 use crate::product::Origin;
 use crate::uid;
 use chrono::format::{Item, StrftimeItems};
 use globset::{Glob, GlobSet, GlobSetBuilder};
-use std::collections::HashMap;
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
@@ -93,6 +94,21 @@ pub const VARIABLES: &[Variable] = &[
     variable("SKA_DATAPRODUCT_API_POSTGRESQL_USER", "postgres", "PostgreSQL's user"),
     variable("SKA_DATAPRODUCT_API_POSTGRESQL_PASSWORD", "", "that user's password"),
     variable("SKA_DATAPRODUCT_API_POSTGRESQL_DBNAME", "postgres", "the database"),
+    variable(
+        "SKA_DATAPRODUCT_API_POSTGRESQL_PASSWORD_FILE",
+        "",
+        "a file with the password, read for each new connection; wins over the variable, and holds for a DATABASE_URL without one",
+    ),
+    variable(
+        "SKA_DATAPRODUCT_API_POSTGRESQL_SSLMODE",
+        "",
+        "disable, allow, prefer, require, verify-ca or verify-full; where empty as PGSSLMODE says, and then prefer",
+    ),
+    variable(
+        "SKA_DATAPRODUCT_API_POSTGRESQL_SSLROOTCERT",
+        "",
+        "a PEM file with certificates of authorities that are trusted beside the public ones; where empty as PGSSLROOTCERT says",
+    ),
     variable("SKA_DATAPRODUCT_API_POSTGRESQL_SCHEMA", "public", "the schema of our tables, made where it is missing"),
     variable("DPD_POSTGRESQL_CONNECTIONS", "10", "most connections of one process to PostgreSQL"),
     variable("DPD_POSTGRESQL_TIMEOUT_SECONDS", "10", "how long PostgreSQL may take for what a request needs"),
@@ -155,8 +171,16 @@ pub const VARIABLES: &[Variable] = &[
         "how long a connection on which nothing is asked is kept; longer than the proxies in between keep theirs",
     ),
     variable("DPD_STALL_SECONDS", "60", "how long a client may take nothing of its answer before it is cut off"),
-    variable("REACT_APP_SKA_DATAPRODUCT_DASHBOARD_URL", "http://localhost", "the dashboard's origin, for CORS"),
-    variable("REACT_APP_SKA_DATAPRODUCT_DASHBOARD_PORT", "8100", "the dashboard's port, for CORS"),
+    variable(
+        "REACT_APP_SKA_DATAPRODUCT_DASHBOARD_URL",
+        "http://localhost",
+        "a URL of the dashboard's, of which the origin is allowed (CORS); a path, or set to nothing, where that is the API's own",
+    ),
+    variable(
+        "REACT_APP_SKA_DATAPRODUCT_DASHBOARD_PORT",
+        "8100",
+        "the dashboard's port where that URL names none; the origin with it is allowed as well",
+    ),
     variable(
         "SKA_DATAPRODUCT_API_VERSION",
         "",
@@ -165,63 +189,6 @@ pub const VARIABLES: &[Variable] = &[
     variable("DPD_SERVER", "http://127.0.0.1:8000", "the API that dpd asks, where no --server is given"),
     variable("DPD_TOKEN", "", "the token that dpd shows it, where no --token is given"),
 ];
-
-/// Why the process cannot start: a variable that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name}: '{value}' cannot be used; expected {expected}")]
-pub struct BadVariable {
-    name: &'static str,
-    value: String,
-    expected: String,
-}
-
-/// The environment's variables.
-#[derive(Debug, Default)]
-pub struct Variables(HashMap<String, OsString>);
-
-impl Variables {
-    /// Those of this process.
-    #[expect(clippy::disallowed_methods, reason = "this is the environment's home")]
-    pub fn of_process() -> Variables {
-        Variables(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect())
-    }
-
-    /// The text of a variable that [`VARIABLES`] lists, or its default.
-    fn text(&self, name: &'static str) -> Result<String, BadVariable> {
-        let default = VARIABLES.iter().find(|variable| variable.name == name).map_or("", |variable| variable.default);
-        match self.0.get(name) {
-            None => Ok(default.to_owned()),
-            Some(value) if value.is_empty() => Ok(default.to_owned()),
-            Some(value) => value.to_str().map(str::to_owned).ok_or_else(|| BadVariable {
-                name,
-                value: value.to_string_lossy().into_owned(),
-                expected: "UTF-8".to_owned(),
-            }),
-        }
-    }
-
-    /// The value that `read` makes of a variable's text.
-    fn value<T>(&self, name: &'static str, expected: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, BadVariable> {
-        let value = self.text(name)?;
-        read(value.trim()).ok_or_else(|| BadVariable { name, value, expected: expected.to_owned() })
-    }
-
-    /// A whole number within `range`.
-    fn number(&self, name: &'static str, range: std::ops::RangeInclusive<u64>) -> Result<u64, BadVariable> {
-        let expected = format!("a whole number from {} to {}", range.start(), range.end());
-        self.value(name, &expected, |text| text.parse().ok().filter(|n| range.contains(n)))
-    }
-
-    fn count(&self, name: &'static str, range: std::ops::RangeInclusive<u64>) -> Result<usize, BadVariable> {
-        self.number(name, range).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
-    }
-}
-
-impl<const N: usize> From<[(&str, &str); N]> for Variables {
-    fn from(pairs: [(&str, &str); N]) -> Variables {
-        Variables(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect())
-    }
-}
 
 /// All that a process is told.
 #[derive(Debug)]
@@ -336,12 +303,6 @@ impl ApiSettings {
             let fits = path.bytes().all(|b| b.is_ascii_graphic() && !b"?#%\"\\".contains(&b));
             fits.then(|| if path.is_empty() { String::new() } else { format!("/{path}") })
         })?;
-        let origin = variables.value("REACT_APP_SKA_DATAPRODUCT_DASHBOARD_URL", "an http or https URL", |text| {
-            let url = text.trim_end_matches('/');
-            let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
-            (!host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && b != b'/')).then(|| url.to_owned())
-        })?;
-        let port = variables.number("REACT_APP_SKA_DATAPRODUCT_DASHBOARD_PORT", 1..=65535)?;
         let version = variables.value("SKA_DATAPRODUCT_API_VERSION", "a version", some)?;
         Ok(ApiSettings {
             root_path,
@@ -352,14 +313,14 @@ impl ApiSettings {
                 |text| names_a_day(text).then(|| text.to_owned()),
             )?,
             query_limit: variables.count("SKA_DATAPRODUCT_API_POSTGRESQL_QUERY_SIZE_LIMIT", 1..=10_000_000)?,
-            origins: vec![format!("{origin}:{port}"), origin],
+            origins: dashboard::origins(variables)?,
             hosts: None,
             access: AccessSettings::read(variables)?,
             max_requests: variables.count("DPD_MAX_REQUESTS", 1..=100_000)?,
             max_downloads: variables.count("DPD_MAX_DOWNLOADS", 1..=100_000)?,
-            idle: variables.number("DPD_IDLE_SECONDS", 1..=86_400).map(Duration::from_secs)?,
-            stall: variables.number("DPD_STALL_SECONDS", 1..=86_400).map(Duration::from_secs)?,
-            search_timeout: variables.number("DPD_SEARCH_TIMEOUT_SECONDS", 1..=3600).map(Duration::from_secs)?,
+            idle: variables.seconds("DPD_IDLE_SECONDS", 1..=86_400)?,
+            stall: variables.seconds("DPD_STALL_SECONDS", 1..=86_400)?,
+            search_timeout: variables.seconds("DPD_SEARCH_TIMEOUT_SECONDS", 1..=3600)?,
             version: (!version.is_empty()).then_some(version),
         })
     }
@@ -406,7 +367,7 @@ impl Logging {
     /// # Errors
     /// The one that cannot be used.
     pub fn read(variables: &Variables) -> Result<Logging, BadVariable> {
-        let verbose = variables.value("API_VERBOSE", "true or false", boolean)?;
+        let verbose = variables.boolean("API_VERBOSE")?;
         let filter = variables.value("RUST_LOG", "a log filter, such as info,indexer=debug", |text| {
             EnvFilter::builder().parse(text).is_ok().then(|| text.to_owned())
         })?;
@@ -416,14 +377,6 @@ impl Logging {
 
     pub(crate) fn filter(&self) -> EnvFilter {
         EnvFilter::builder().parse_lossy(&self.filter)
-    }
-}
-
-fn boolean(text: &str) -> Option<bool> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Some(true),
-        "false" | "0" | "no" | "off" => Some(false),
-        _ => None,
     }
 }
 
@@ -469,12 +422,5 @@ mod tests {
         assert!(Settings::read(&Variables::default(), None).is_err());
         assert!(Logging::read(&[("API_VERBOSE", "perhaps")].into()).is_err());
         assert!(Logging::read(&[("RUST_LOG", "a=b=c")].into()).is_err());
-    }
-
-    #[test]
-    fn false_is_false() {
-        for (text, expected) in [("false", false), ("False", false), ("0", false), ("true", true), ("TRUE", true)] {
-            assert_eq!(boolean(text), Some(expected));
-        }
     }
 }

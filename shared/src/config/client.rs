@@ -23,11 +23,7 @@ impl ClientSettings {
     ) -> Result<ClientSettings, BadVariable> {
         let expected = "an http or https URL, such as http://127.0.0.1:8000";
         let server = match server {
-            Some(server) => url(&server).ok_or(BadVariable {
-                name: "DPD_SERVER or --server",
-                value: server,
-                expected: expected.to_owned(),
-            })?,
+            Some(server) => url(&server).ok_or_else(|| BadVariable::new("DPD_SERVER or --server", server, expected))?,
             None => variables.value("DPD_SERVER", expected, url)?,
         };
         let token = match token {
@@ -36,9 +32,8 @@ impl ClientSettings {
         };
         let token = token.trim().trim_start_matches("Bearer ").to_owned();
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let value = "(not shown)".to_owned();
-            let expected = "a token of printable characters, without spaces".to_owned();
-            return Err(BadVariable { name: "DPD_TOKEN or --token", value, expected });
+            let expected = "a token of printable characters, without spaces";
+            return Err(BadVariable::new("DPD_TOKEN or --token", token, expected));
         }
         Ok(ClientSettings { server, token: (!token.is_empty()).then_some(Secret(token)) })
     }

@@ -46,7 +46,7 @@ impl IndexingSettings {
     /// # Errors
     /// The first variable that cannot be used.
     pub fn read(variables: &Variables) -> Result<IndexingSettings, BadVariable> {
-        let seconds = |name| variables.number(name, 1..=31_536_000).map(Duration::from_secs);
+        let seconds = |name| variables.seconds(name, 1..=31_536_000);
         Ok(IndexingSettings {
             workers: variables.count("INDEXING_PARALLEL_WORKERS", 1..=1024)?,
             batch: variables.count("INDEXING_BATCH_SIZE", 1..=10_000)?,
@@ -59,7 +59,7 @@ impl IndexingSettings {
                 names.iter().all(|name| !name.is_empty() && !name.contains('\0')).then_some(names)
             })?,
             // Renewals need some room within the term.
-            term: variables.number("INDEXING_HEARTBEAT_STALE_SECONDS", 2..=86_400).map(Duration::from_secs)?,
+            term: variables.seconds("INDEXING_HEARTBEAT_STALE_SECONDS", 2..=86_400)?,
             watch: variables.value("DPD_WATCH", "events, poll or auto", |text| match text {
                 "events" => Some(WatchMode::Events),
                 "poll" => Some(WatchMode::Poll),

@@ -1,6 +1,6 @@
 //! The sources beside the volume: the SDP configuration database, and the Data Lifecycle Manager's table.
 
-use super::{BadVariable, Secret, Variables, boolean, postgresql};
+use super::{BadVariable, Secret, Variables, postgresql};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,8 +42,8 @@ impl SdpSettings {
         let protocol = variables.value("SDP_CONFIG_PROTOCOL", "http or https", |text| {
             ["http", "https"].contains(&text).then(|| text.to_owned())
         })?;
-        let port = variables.number("SDP_CONFIG_PORT", 1..=65535)?;
-        let longest_pause = variables.number("SKA_DATAPRODUCT_API_SDP_WATCHER_RECONNECT_DELAY_SECONDS", 1..=3600)?;
+        let port = variables.port("SDP_CONFIG_PORT", !host.is_empty())?;
+        let longest_pause = variables.seconds("SKA_DATAPRODUCT_API_SDP_WATCHER_RECONNECT_DELAY_SECONDS", 1..=3600)?;
         let certificate = variables.text("SDP_CONFIG_CERT")?;
         let user = variables.text("SDP_CONFIG_USERNAME")?;
         let password = Secret(variables.text("SDP_CONFIG_PASSWORD")?);
@@ -58,7 +58,7 @@ impl SdpSettings {
             certificate: (!certificate.is_empty()).then(|| certificate.into()),
             user: (!user.is_empty()).then_some((user, password)),
             prefix: prefix.trim_end_matches('/').to_owned(),
-            longest_pause: Duration::from_secs(longest_pause),
+            longest_pause,
         }))
     }
 }
@@ -69,11 +69,11 @@ impl DlmSettings {
     /// # Errors
     /// The first variable that cannot be used.
     pub fn read(variables: &Variables) -> Result<Option<DlmSettings>, BadVariable> {
-        let enabled = variables.value("SKA_DATAPRODUCT_DLM_INTERFACE_ENABLED", "true or false", boolean)?;
+        let enabled = variables.boolean("SKA_DATAPRODUCT_DLM_INTERFACE_ENABLED")?;
         let name = |name| variables.value(name, postgresql::NAME, postgresql::identifier);
         let schema = name("SKA_DATAPRODUCT_API_POSTGRESQL_DLM_SCHEMA")?;
         let table = name("SKA_DATAPRODUCT_API_POSTGRESQL_DLM_METADATA_TABLE_NAME")?;
-        let look = variables.number("DPD_DLM_LOOK_SECONDS", 1..=30).map(Duration::from_secs)?;
+        let look = variables.seconds("DPD_DLM_LOOK_SECONDS", 1..=30)?;
         Ok(enabled.then_some(DlmSettings { schema, table, look }))
     }
 }
@@ -92,11 +92,7 @@ mod tests {
 
     #[test]
     fn where_they_are() {
-        let sdp = |pairs: &[(&str, &str)]| {
-            let mut variables = Variables::default();
-            variables.0.extend(pairs.iter().map(|(name, value)| ((*name).to_owned(), value.into())));
-            SdpSettings::read(&variables)
-        };
+        let sdp = |pairs: &[(&str, &str)]| SdpSettings::read(&pairs.iter().copied().collect());
         let settings = sdp(&[("SDP_CONFIG_HOST", "etcd")]).expect("settings").expect("a database");
         assert_eq!(settings.endpoint, "http://etcd:2379");
         assert!(settings.user.is_none() && settings.prefix.is_empty());

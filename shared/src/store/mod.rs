@@ -28,6 +28,14 @@ pub enum StoreError {
     /// It cannot at the moment; the same may go through later.
     #[error("{0}")]
     Unavailable(String),
+    /// It does not write at the moment. What is read is read.
+    #[error(
+        "PostgreSQL is read-only at the moment (a standby, or default_transaction_read_only), so nothing is written"
+    )]
+    ReadOnly,
+    /// It never can, as it is set up.
+    #[error("{0}")]
+    Unusable(String),
     /// It did not come to an end in the time that it may take. Less of it may go through.
     #[error("{0}")]
     TooLong(String),
@@ -280,6 +288,11 @@ pub trait Store: Send + Sync {
 
     /// Which kind of store it is.
     fn kind(&self) -> Kind;
+
+    /// Why it cannot be asked at the moment, where that is known before an answer comes.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
     /// Where annotations are kept; `None` where they are not.
     fn annotations(&self) -> Option<&dyn Annotations>;
 }

@@ -1,20 +1,28 @@
 //! The connections to PostgreSQL: bounded in number and in time, so that a database that hangs can neither hold requests
 //! for long nor pile them up.
 
-use crate::config::{PostgresqlSettings, Server};
+use super::connect::Connector;
+use crate::config::PostgresqlSettings;
 use crate::store::{Result, StoreError};
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgSslMode};
-use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Postgres};
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool, Postgres};
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tracing::warn;
 
 /// How long a free connection is waited for, or a new one.
 const ACQUIRE: Duration = Duration::from_secs(3);
-/// For how long after that nobody tries again.
+/// After how long of that it is looked why there is none: the pool tries again and again, and does not tell.
+const LOOK: Duration = Duration::from_millis(200);
+/// For how long after that nobody tries again, and for how long what is known of it is told.
 const REFUSED: Duration = Duration::from_secs(1);
+const KNOWN: Duration = Duration::from_secs(5);
 /// A connection that was used so lately is taken to be good.
 const FRESH: Duration = Duration::from_secs(1);
 /// How much longer than PostgreSQL itself we wait for it to give up.
@@ -33,10 +41,13 @@ const ABANDONED: &str = "SELECT set_config('client_connection_check_interval', '
 #[derive(Debug, Clone)]
 pub struct Database {
     pool: PgPool,
+    connector: Arc<Connector>,
+    connections: u32,
     schema: String,
     limit: Duration,
     search_cache: u64,
     health: Arc<Health>,
+    fitness: Arc<Fitness>,
 }
 
 /// What was seen of the server lately.
@@ -44,32 +55,68 @@ pub struct Database {
 struct Health {
     /// When no connection was to be had, and why.
     refused: Mutex<Option<(Instant, String)>>,
+    /// Why there is none, for all that is known, also while one is still waited for.
+    trouble: Mutex<Option<(Instant, String)>>,
+    /// Held by whoever finds that out.
+    looking: tokio::sync::Mutex<()>,
     /// When work on a connection did not come to its end.
     failed: Mutex<Option<Instant>>,
+    /// When a server would not write: a connection to it that is older may be to one that now would.
+    read_only: Mutex<Option<Instant>>,
+    /// Connections that are in use.
+    used: AtomicU32,
+}
+
+/// Whether the server can be worked with, which is found out at the first connection, and again after there was none.
+#[derive(Debug, Default)]
+struct Fitness {
+    found: tokio::sync::Mutex<bool>,
+    /// Why it never can.
+    unusable: watch::Sender<Option<String>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Health {
     /// Why there is no use in asking for a connection again so soon.
     fn refusal(&self) -> Option<String> {
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.as_ref().filter(|(at, _)| at.elapsed() < REFUSED).map(|(_, why)| why.clone())
+        recent(&self.refused, REFUSED)
     }
 
-    fn note(&self, refusal: Option<String>) {
-        let refusal = refusal.map(|why| (Instant::now(), why));
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+    /// Notes whether there was a connection, and why not.
+    fn note(&self, refusal: Option<&str>) {
+        if let Some(why) = refusal {
+            let mut refused = lock(&self.refused);
+            if refused.as_ref().is_none_or(|(_, known)| known != why) {
+                warn!("no connection to the database: {why}");
+            }
+            *refused = Some((Instant::now(), why.to_owned()));
+        } else {
+            *lock(&self.refused) = None;
+            *lock(&self.trouble) = None;
+        }
     }
 
     /// Whether a connection that was idle for so long may be dead: after a while, and when others failed meanwhile, as all do
     /// when a server restarts.
     fn is_suspect(&self, idle: Duration) -> bool {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        idle > FRESH || failed.is_some_and(|at| at.elapsed() <= idle)
+        idle > FRESH || lock(&self.failed).is_some_and(|at| at.elapsed() <= idle)
     }
 
     fn fail(&self) {
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *lock(&self.failed) = Some(Instant::now());
     }
+
+    /// Whether a connection of this age may be to a server that does not write, while there is one that does.
+    fn is_outdated(&self, age: Duration) -> bool {
+        lock(&self.read_only).is_some_and(|at| at.elapsed() <= age)
+    }
+}
+
+fn recent(told: &Mutex<Option<(Instant, String)>>, within: Duration) -> Option<String> {
+    lock(told).as_ref().filter(|(at, _)| at.elapsed() < within).map(|(_, why)| why.clone())
 }
 
 impl Database {
@@ -77,8 +124,32 @@ impl Database {
     /// how long one piece of work may take, `connections` how many there may be at once.
     ///
     /// # Errors
-    /// Where `DATABASE_URL` is none.
+    /// Where what is configured contradicts itself.
     pub fn new(settings: &PostgresqlSettings, name: &str, connections: u32, limit: Duration) -> Result<Database> {
+        Database::with(settings, name, connections, limit, Arc::default())
+    }
+
+    /// The same with connections of its own, for what must not wait for one of those.
+    ///
+    /// # Errors
+    /// Where what is configured contradicts itself.
+    pub fn beside(
+        &self,
+        settings: &PostgresqlSettings,
+        name: &str,
+        connections: u32,
+        limit: Duration,
+    ) -> Result<Database> {
+        Database::with(settings, name, connections, limit, self.fitness.clone())
+    }
+
+    fn with(
+        settings: &PostgresqlSettings,
+        name: &str,
+        connections: u32,
+        limit: Duration,
+        fitness: Arc<Fitness>,
+    ) -> Result<Database> {
         // Without `jit`, which compiles what is estimated to take long. Each search is another statement, and compiling
         // one of many conditions takes longer than executing it: for 200 it was 20 s against 0.2.
         let set = format!(
@@ -90,6 +161,7 @@ impl Database {
             IDLE.as_millis(),
         );
         let health = Arc::new(Health::default());
+        let connector = Connector::new(&settings.server, name)?;
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .min_connections(0)
@@ -100,17 +172,18 @@ impl Database {
             .before_acquire({
                 let health = health.clone();
                 move |connection, metadata| {
+                    let outdated = health.is_outdated(metadata.age);
                     let suspect = health.is_suspect(metadata.idle_for);
-                    Box::pin(async move { if suspect { Ok(connection.ping().await.is_ok()) } else { Ok(true) } })
+                    Box::pin(async move { Ok(!outdated && (!suspect || connection.ping().await.is_ok())) })
                 }
             })
             .after_connect(move |connection, _| {
                 let set = sqlx::AssertSqlSafe(set.clone());
                 Box::pin(async move { sqlx::raw_sql(set).execute(connection).await.map(drop) })
             })
-            .connect_lazy_with(options(settings, name)?);
-        let (schema, search_cache) = (settings.schema.clone(), settings.search_cache);
-        Ok(Database { pool, schema, limit, search_cache, health })
+            .connect_lazy_with(connector.configured());
+        let (connector, schema, search_cache) = (Arc::new(connector), settings.schema.clone(), settings.search_cache);
+        Ok(Database { pool, connector, connections, schema, limit, search_cache, health, fitness })
     }
 
     /// Our schema's name.
@@ -126,19 +199,132 @@ impl Database {
     /// A connection for one piece of work. Where none was to be had a moment ago, that is said at once, so that not
     /// everybody waits for the same.
     pub(super) async fn session(&self) -> Result<Session> {
+        let (connection, used) = self.acquire(self.pool.acquire()).await?;
+        Ok(Session { connection: Some(connection), health: self.health.clone(), _used: used })
+    }
+
+    /// A connection that hears notifications.
+    pub(super) async fn listener(&self) -> Result<(PgListener, Used)> {
+        self.acquire(PgListener::connect_with(&self.pool)).await
+    }
+
+    /// What comes of asking the pool for a connection.
+    async fn acquire<T>(&self, asked: impl Future<Output = sqlx::Result<T>>) -> Result<(T, Used)> {
         if self.pool.num_idle() == 0
             && let Some(why) = self.health.refusal()
         {
             return Err(StoreError::Unavailable(why));
         }
-        let acquired = self.pool.acquire().await;
-        self.health.note(acquired.as_ref().err().map(unavailable));
-        Ok(Session { connection: Some(acquired?), health: self.health.clone() })
+        let acquired = async {
+            // A connection that is there was made when all was well.
+            if self.pool.num_idle() == 0 {
+                self.examine().await?;
+            }
+            if self.connector.may_change() {
+                match self.connector.options().await {
+                    Ok(options) => self.pool.set_connect_options(options),
+                    // One that is there needs no password.
+                    Err(error) if self.pool.num_idle() == 0 => return Err(error),
+                    Err(_) => {}
+                }
+            }
+            let mut asked = pin!(asked);
+            if let Ok(acquired) = tokio::time::timeout(LOOK, &mut asked).await {
+                return acquired.map_err(|error| StoreError::Unavailable(self.why(&error)));
+            }
+            let acquired = tokio::select! {
+                acquired = &mut asked => acquired,
+                () = self.look() => asked.await,
+            };
+            acquired.map_err(|error| StoreError::Unavailable(self.why(&error)))
+        };
+        let acquired = acquired.await;
+        match &acquired {
+            Ok(_) => self.health.note(None),
+            // It ends the process, which says why.
+            Err(StoreError::Unusable(_)) => {}
+            Err(error) => {
+                self.health.note(Some(&error.to_string()));
+                // What answers the next time may be another.
+                if self.health.used.load(Ordering::Relaxed) == 0
+                    && let Ok(mut found) = self.fitness.found.try_lock()
+                {
+                    *found = false;
+                }
+            }
+        }
+        Ok((acquired?, Used::of(&self.health)))
     }
 
-    /// A connection that hears notifications.
-    pub(super) async fn listener(&self) -> std::result::Result<PgListener, sqlx::Error> {
-        PgListener::connect_with(&self.pool).await
+    /// Why the pool gave no connection.
+    fn why(&self, error: &sqlx::Error) -> String {
+        match error {
+            sqlx::Error::PoolTimedOut => recent(&self.health.trouble, KNOWN).unwrap_or_else(|| {
+                if self.all_are_used() { self.all_in_use() } else { self.connector.silent(ACQUIRE) }
+            }),
+            error => self.connector.refusal(error),
+        }
+    }
+
+    fn all_are_used(&self) -> bool {
+        self.health.used.load(Ordering::Relaxed) >= self.connections
+    }
+
+    fn all_in_use(&self) -> String {
+        format!(
+            "all {} connections of this process to PostgreSQL are in use (DPD_POSTGRESQL_CONNECTIONS)",
+            self.connections
+        )
+    }
+
+    /// Finds out why the pool has no connection, and notes it. One does for all who wait.
+    async fn look(&self) {
+        let _looking = self.health.looking.lock().await;
+        if recent(&self.health.trouble, REFUSED).is_some() {
+            return;
+        }
+        let why = if self.all_are_used() { Some(self.all_in_use()) } else { self.connector.trouble().await };
+        *lock(&self.health.trouble) = why.map(|why| (Instant::now(), why));
+    }
+
+    /// Why there is no connection, where that is so and known.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.health.refusal().or_else(|| recent(&self.health.trouble, KNOWN))
+    }
+
+    /// Holds once that the server can be worked with.
+    async fn examine(&self) -> Result<()> {
+        let mut found = self.fitness.found.lock().await;
+        if *found {
+            return Ok(());
+        }
+        if let Some(why) = self.health.refusal() {
+            return Err(StoreError::Unavailable(why));
+        }
+        let examined = tokio::time::timeout(ACQUIRE, self.connector.examine()).await;
+        let silent = |_| Err(StoreError::Unavailable(self.connector.silent(ACQUIRE)));
+        let examined = examined.unwrap_or_else(silent);
+        match &examined {
+            Ok(()) => *found = true,
+            Err(StoreError::Unusable(why)) => drop(self.fitness.unusable.send_replace(Some(why.clone()))),
+            // For those who wait here.
+            Err(error) => self.health.note(Some(&error.to_string())),
+        }
+        examined
+    }
+
+    /// Waits until it turns out that the server can never be worked with, and answers why. It is asked until that is known.
+    pub async fn unusable(&self) -> String {
+        let mut told = self.fitness.unusable.subscribe();
+        while told.borrow().is_none() {
+            if let Ok(session) = self.session().await {
+                let _ = session.settle(Ok(()));
+                break;
+            }
+            tokio::time::sleep(REFUSED).await;
+        }
+        let told = told.wait_for(Option::is_some).await;
+        told.ok().and_then(|why| why.clone()).unwrap_or_default()
     }
 
     /// Does a piece of work within the limit of time.
@@ -149,24 +335,29 @@ impl Database {
     /// Does a piece of work within a limit of its own.
     pub(super) async fn bounded_by<T>(&self, limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
         let too_long = |_| Err(StoreError::TooLong(TOO_LONG.to_owned()));
-        tokio::time::timeout(limit + MARGIN, work).await.unwrap_or_else(too_long)
+        let done = tokio::time::timeout(limit + MARGIN, work).await.unwrap_or_else(too_long);
+        if let Err(StoreError::ReadOnly) = done {
+            *lock(&self.health.read_only) = Some(Instant::now());
+        }
+        done
     }
 }
 
-fn options(settings: &PostgresqlSettings, name: &str) -> Result<PgConnectOptions> {
-    let options = match &settings.server {
-        Server::Url(url) => url
-            .0
-            .parse::<PgConnectOptions>()
-            .map_err(|error| StoreError::Unavailable(format!("DATABASE_URL cannot be used: {error}")))?,
-        Server::Parts { host, port, user, password, database } => {
-            let options = PgConnectOptions::new_without_pgpass().port(*port).username(user).database(database);
-            let options = if host.starts_with('/') { options.socket(host) } else { options.host(host) };
-            let options = options.ssl_mode(PgSslMode::Prefer);
-            if password.0.is_empty() { options } else { options.password(&password.0) }
-        }
-    };
-    Ok(options.application_name(name).log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(2)))
+/// A connection's place among those that are in use.
+#[derive(Debug)]
+pub(super) struct Used(Arc<Health>);
+
+impl Used {
+    fn of(health: &Arc<Health>) -> Used {
+        health.used.fetch_add(1, Ordering::Relaxed);
+        Used(health.clone())
+    }
+}
+
+impl Drop for Used {
+    fn drop(&mut self) {
+        self.0.used.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A connection that goes back to the pool only from work that was finished: one on which something failed, or whose
@@ -175,6 +366,7 @@ fn options(settings: &PostgresqlSettings, name: &str) -> Result<PgConnectOptions
 pub(super) struct Session {
     connection: Option<PoolConnection<Postgres>>,
     health: Arc<Health>,
+    _used: Used,
 }
 
 impl Session {
@@ -225,6 +417,8 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Database(cause) if cause.code().as_deref() == Some("57014") => {
                 StoreError::TooLong(TOO_LONG.to_owned())
             }
+            // read_only_sql_transaction
+            sqlx::Error::Database(cause) if cause.code().as_deref() == Some("25006") => StoreError::ReadOnly,
             _ => StoreError::Unavailable(unavailable(&error)),
         }
     }
@@ -233,11 +427,10 @@ impl From<sqlx::Error> for StoreError {
 const TOO_LONG: &str =
     "It took PostgreSQL longer than it may take; ask for less, or raise DPD_POSTGRESQL_TIMEOUT_SECONDS.";
 
-/// What a caller is told. Addresses and statements stay out of it.
+/// What a caller is told of work on a connection that there was. Statements stay out of it.
 fn unavailable(error: &sqlx::Error) -> String {
     match error {
-        sqlx::Error::PoolTimedOut => "PostgreSQL takes no connection, or all that there may be are in use".to_owned(),
-        sqlx::Error::Io(error) => format!("PostgreSQL cannot be reached: {error}"),
+        sqlx::Error::Io(error) => format!("the connection to PostgreSQL broke off: {error}"),
         sqlx::Error::Database(error) => format!("PostgreSQL says: {}", error.message()),
         other => format!("PostgreSQL cannot be used: {other}"),
     }

@@ -5,6 +5,7 @@
 use super::database::Database;
 use super::lease::CHANNEL;
 use crate::identity::VolumePrefix;
+use crate::store::Result;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -58,8 +59,8 @@ async fn listen(database: Database, told: [(String, Arc<Notify>); 2]) {
 }
 
 /// Listens until the connection breaks.
-async fn hear(database: &Database, told: &[(String, Arc<Notify>); 2]) -> Result<(), sqlx::Error> {
-    let mut listener = database.listener().await?;
+async fn hear(database: &Database, told: &[(String, Arc<Notify>); 2]) -> Result<()> {
+    let (mut listener, _used) = database.listener().await?;
     listener.eager_reconnect(false);
     listener.listen(CHANNEL).await?;
     // Something may have been told before.

@@ -6,6 +6,7 @@
 mod annotation;
 mod building;
 mod columns;
+mod connect;
 mod counts;
 mod database;
 mod dictionary;
@@ -408,6 +409,10 @@ impl Store for PostgresStore {
 
     fn kind(&self) -> Kind {
         Kind::Postgresql
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.database.trouble()
     }
 
     fn annotations(&self) -> Option<&dyn Annotations> {

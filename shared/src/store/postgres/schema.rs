@@ -2,7 +2,7 @@
 
 use super::database::Database;
 use crate::store::{Result, StoreError};
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::time::Duration;
 
@@ -43,10 +43,12 @@ pub async fn migrate(database: &Database, state_name: &str) -> Result<bool> {
         if changes {
             let mut migrator = Migrator::with_migrations(MIGRATIONS.migrations.to_vec());
             migrator.set_locking(false).dangerous_set_table_name(TABLE);
-            migrator
-                .run(&mut *transaction)
-                .await
-                .map_err(|error| StoreError::Unavailable(format!("the tables cannot be migrated: {error}")))?;
+            migrator.run(&mut *transaction).await.map_err(|error| match error {
+                MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+                    failed(error, |error| format!("the tables cannot be migrated: {error}"))
+                }
+                error => StoreError::Unavailable(format!("the tables cannot be migrated: {error}")),
+            })?;
         }
         show_state_as(&mut transaction, state_name).await?;
         transaction.commit().await?;
@@ -65,11 +67,22 @@ async fn create_schema(connection: &mut PgConnection, schema: &str) -> Result<()
     }
     let create = AssertSqlSafe(format!("CREATE SCHEMA \"{schema}\""));
     sqlx::query(create).execute(connection).await.map(drop).map_err(|error| {
-        StoreError::Unavailable(format!(
-            "the schema {schema} is not there and cannot be made ({error}): let an administrator make it, or set \
-             SKA_DATAPRODUCT_API_POSTGRESQL_SCHEMA to one that is there"
-        ))
+        failed(error, |error| {
+            format!(
+                "the schema {schema} is not there and cannot be made ({error}): let an administrator make it, or set \
+                 SKA_DATAPRODUCT_API_POSTGRESQL_SCHEMA to one that is there"
+            )
+        })
     })
+}
+
+/// A failure in words of ours, unless the server is one that just does not write.
+fn failed(error: sqlx::Error, words: impl FnOnce(&str) -> String) -> StoreError {
+    let text = error.to_string();
+    match StoreError::from(error) {
+        StoreError::ReadOnly => StoreError::ReadOnly,
+        _ => StoreError::Unavailable(words(&text)),
+    }
 }
 
 /// Shows the coordination table under one more name, for those who knew it by that.
@@ -82,7 +95,7 @@ async fn show_state_as(connection: &mut PgConnection, name: &str) -> Result<()> 
         .execute(connection)
         .await
         .map(drop)
-        .map_err(|error| StoreError::Unavailable(format!("INDEXING_STATE_TABLE_NAME: {name} cannot be made: {error}")))
+        .map_err(|error| failed(error, |error| format!("INDEXING_STATE_TABLE_NAME: {name} cannot be made: {error}")))
 }
 
 /// Checks that the tables are those that this program needs.
