@@ -8,6 +8,7 @@ mod client;
 mod dashboard;
 mod indexing;
 mod postgresql;
+mod proxy;
 mod sources;
 mod variables;
 
@@ -15,6 +16,7 @@ pub use access::{AccessSettings, Guarded, allowed_hosts};
 pub use client::ClientSettings;
 pub use indexing::{IndexingSettings, WatchMode};
 pub use postgresql::{PostgresqlSettings, Secret, Server, Tls, TlsMode};
+pub use proxy::ProxySettings;
 pub use sources::{DlmSettings, SdpSettings};
 pub use variables::{BadVariable, Variables};
 

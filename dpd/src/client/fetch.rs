@@ -70,7 +70,7 @@ fn attempt(client: &Client, path: &str, part: &mut Part, progress: &mut Progress
     };
     let mut answer = match client.get(path, &headers) {
         Ok(answer) => answer,
-        Err(error) => return Err(Ended::Broken(format!("the server cannot be reached ({error})"))),
+        Err(error) => return Err(Ended::Broken(client.unreached(&error))),
     };
     match answer.status().as_u16() {
         200 => {

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use ureq::http::Response;
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Proxy};
 
 /// How long connecting may take, and how long nothing may come. An archive of very many files takes a while to plan.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -90,13 +90,23 @@ pub(crate) struct Client {
     agent: Agent,
     server: String,
     token: Option<Secret>,
+    /// How the server is reached, where that is not directly: words to go behind it.
+    way: String,
 }
 
 impl Api {
     pub(crate) fn client(self) -> Result<Client> {
         let settings = ClientSettings::read(&Variables::of_process(), self.server, self.token)
             .map_err(|error| Failure::Unusable(error.to_string()))?;
+        let (mut proxy, mut way) = (None, String::new());
+        if let Some(own) = settings.proxy {
+            way = format!(" by way of the proxy {}, which {} names", own.place, own.variable);
+            let unusable = |error| Failure::Unusable(format!("{}: the proxy cannot be used: {error}", own.variable));
+            proxy = Some(Proxy::new(&own.url.0).map_err(unusable)?);
+        }
         let config = Agent::config_builder()
+            // What is in the environment was read with all other settings.
+            .proxy(proxy)
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT))
             .timeout_per_read(Some(SILENCE))
@@ -104,7 +114,7 @@ impl Api {
             .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
             .user_agent(concat!("dpd/", env!("CARGO_PKG_VERSION")))
             .build();
-        Ok(Client { agent: config.into(), server: settings.server, token: settings.token })
+        Ok(Client { agent: config.into(), server: settings.server, token: settings.token, way })
     }
 }
 
@@ -147,7 +157,14 @@ impl Client {
     }
 
     pub(crate) fn unreachable(&self, why: &dyn fmt::Display) -> Failure {
-        Failure::Unreachable(format!("{} cannot be reached: {why}. Is it --server or DPD_SERVER?", self.server))
+        let Client { server, way, .. } = self;
+        let hint = if way.is_empty() { "Is it --server or DPD_SERVER?" } else { "Does no_proxy belong to it?" };
+        Failure::Unreachable(format!("{server} cannot be reached{way}: {why}. {hint}"))
+    }
+
+    /// Why a connection was not to be had, in the middle of something.
+    pub(crate) fn unreached(&self, why: &dyn fmt::Display) -> String {
+        format!("the server cannot be reached{} ({why})", self.way)
     }
 }
 

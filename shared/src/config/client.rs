@@ -1,6 +1,6 @@
 //! Which API the command for people asks, and as whom.
 
-use super::{BadVariable, Secret, Variables};
+use super::{BadVariable, ProxySettings, Secret, Variables, proxy};
 
 /// Where the API is, and what is shown to it.
 #[derive(Debug, Clone)]
@@ -9,6 +9,8 @@ pub struct ClientSettings {
     pub server: String,
     /// The token that says who asks.
     pub token: Option<Secret>,
+    /// The proxy on the way to it.
+    pub proxy: Option<ProxySettings>,
 }
 
 impl ClientSettings {
@@ -35,7 +37,8 @@ impl ClientSettings {
             let expected = "a token of printable characters, without spaces";
             return Err(BadVariable::new("DPD_TOKEN or --token", token, expected));
         }
-        Ok(ClientSettings { server, token: (!token.is_empty()).then_some(Secret(token)) })
+        let proxy = proxy::to(variables, &server)?;
+        Ok(ClientSettings { server, proxy, token: (!token.is_empty()).then_some(Secret(token)) })
     }
 }
 
