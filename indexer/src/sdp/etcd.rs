@@ -42,9 +42,6 @@ impl Etcd {
     /// Connects. That it answers is known only when something was asked.
     pub(crate) async fn connect(settings: &SdpSettings) -> Result<Etcd, Error> {
         let mut options = ConnectOptions::new().with_connect_timeout(REQUEST);
-        if let Some((name, password)) = &settings.user {
-            options = options.with_user(name, &password.0);
-        }
         if settings.endpoint.starts_with("https:") {
             let mut tls = TlsOptions::new();
             tls = match &settings.certificate {
@@ -60,7 +57,15 @@ impl Etcd {
             };
             options = options.with_tls(tls);
         }
-        let client = bounded(Client::connect([&settings.endpoint], Some(options))).await?;
+        let connect = |options| bounded(Client::connect([&settings.endpoint], Some(options)));
+        let client = match &settings.user {
+            None => connect(options).await?,
+            Some((name, password)) => match connect(options.clone().with_user(name, &password.0)).await {
+                // It has nobody show who he is, so that is as good as having shown it.
+                Err(error) if has_no_users(&error) => connect(options).await?,
+                client => client?,
+            },
+        };
         Ok(Etcd { client, prefix: settings.prefix.clone() })
     }
 
@@ -199,6 +204,16 @@ async fn bounded<T>(request: impl Future<Output = Result<T, etcd_client::Error>>
     match tokio::time::timeout(REQUEST, request).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(Error::Silent(REQUEST)),
+    }
+}
+
+/// Whether a server refused a name and a password since it asks nobody for any.
+fn has_no_users(error: &Error) -> bool {
+    match error {
+        Error::Etcd(etcd_client::Error::GRpcStatus(status)) => {
+            status.message().contains("authentication is not enabled")
+        }
+        _ => false,
     }
 }
 
