@@ -4,9 +4,11 @@ pub mod dlm;
 pub mod etcd;
 pub mod opens;
 pub mod permissions;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod program;
 pub mod proxy;
+pub mod tls;
 pub mod volume;
 
 use std::time::{Duration, Instant};

@@ -78,6 +78,12 @@ impl Postgres {
         Postgres::with(&["fsync=on"], false, &parent())
     }
 
+    /// The same with settings of its own, such as `ssl=on`.
+    pub fn start_with(settings: &[impl AsRef<str>]) -> Postgres {
+        let all: Vec<&str> = ["fsync=off"].into_iter().chain(settings.iter().map(AsRef::as_ref)).collect();
+        Postgres::with(&all, false, &parent())
+    }
+
     /// A server to measure: with its data on a disk, and so much memory for shared buffers, such as `4GB`.
     pub fn for_measurement(shared_buffers: &str) -> Postgres {
         let buffers = format!("shared_buffers={shared_buffers}");
@@ -283,13 +289,13 @@ fn unpacked() -> PathBuf {
     fs::canonicalize(&folder).unwrap_or(folder)
 }
 
-fn folders(of: &Path) -> Vec<PathBuf> {
+pub(crate) fn folders(of: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(of).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
 /// Whom the server runs as, since it refuses root.
-fn user() -> Option<(u32, u32)> {
+pub(crate) fn user() -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }
@@ -303,7 +309,7 @@ fn user() -> Option<(u32, u32)> {
 
 /// Ports to try. Those that the kernel hands out are avoided: it may give a killed server's to another before the restart,
 /// and a client that asks again and again for one that nobody listens on is sooner or later connected to itself.
-fn ports() -> impl Iterator<Item = u16> {
+pub(crate) fn ports() -> impl Iterator<Item = u16> {
     let random = RandomState::new();
     (0..1000).map(move |n| 12_000 + (random.hash_one(n) % 18_000) as u16).filter(|port| {
         // Not asked for long, but a server that finds its port taken costs more.
@@ -408,6 +414,15 @@ impl Database {
         });
     }
 
+    /// Takes one of the server's connections, until it is dropped.
+    ///
+    /// # Panics
+    /// When there is none left.
+    pub fn hold(&self) -> Lock {
+        let holding = || runtime().block_on(self.connection(None));
+        Lock(std::thread::scope(|scope| scope.spawn(holding).join()).expect("no panic").expect("a connection"))
+    }
+
     /// Locks a table against everybody, until the lock is dropped.
     ///
     /// # Panics
@@ -466,7 +481,7 @@ impl Database {
     }
 }
 
-/// A lock on a table, which ends with its connection.
+/// A connection that is taken, and with it perhaps a lock on a table.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "it holds the lock")] PgConnection);
 

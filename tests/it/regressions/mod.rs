@@ -7,3 +7,8 @@ mod download;
 //! Faults that were found in use, here or in others' programs: one module an area, one short test a kind.
 
 mod http;
+//! Faults that were met in the field, by kind: each is here so that it does not come back.
+
+mod database;
+mod pooler;
+mod settings;

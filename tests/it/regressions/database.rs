@@ -1,0 +1,331 @@
+//! PostgreSQL as it is met: by TLS, with passwords that change, in other encodings, read-only, and out of reach in many
+//! ways, each of which is told apart.
+
+use super::settings::{refused, run};
+use crate::daemons::{Site, wait_for_hits};
+use serde_json::json;
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+use tests::postgres::{Database, Postgres};
+use tests::program::{Daemons, Server};
+use tests::tls::Certificates;
+use tests::volume::Volume;
+
+const PREFIX: &str = "SKA_DATAPRODUCT_API_POSTGRESQL";
+
+/// Daemons that are told of their database in parts.
+fn in_parts(volume: &Volume, host: &str, database: &Database) -> Daemons {
+    let port = database.host_port().rsplit_once(':').expect("a port").1.to_owned();
+    Daemons::of(volume.path(), "")
+        .with(&format!("{PREFIX}_HOST"), host)
+        .with(&format!("{PREFIX}_PORT"), port)
+        .with(&format!("{PREFIX}_DBNAME"), database.name())
+}
+
+fn migrates(daemons: &Daemons) {
+    let output = run(daemons, "dpd-indexer", &["migrate"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Waits until both programs give this reason wherever they give one.
+fn says(daemons: &Daemons, reason: &str) {
+    let (indexer, api) = (daemons.indexer(), daemons.api());
+    let told = |text: &serde_json::Value| text.as_str().is_some_and(|text| text.contains(reason));
+    indexer.wait_for_status(reason, |status| told(&status["waits_for"]));
+    assert!(told(&indexer.get("/readyz").json()["detail"]));
+    api.wait_for_status(reason, |status| told(&status["metadata_store_status"]["error"]));
+    for answer in [api.get("/readyz"), api.post("/dataproductsearch", &json!({}))] {
+        assert_eq!(answer.status, 503);
+        assert!(told(&answer.json()["detail"]), "{reason}: {}", answer.json());
+    }
+    for server in [&indexer, &api] {
+        tests::wait_for(reason, || server.log().contains(reason).then_some(()));
+    }
+}
+
+#[test]
+fn an_address_of_version_6_is_connected_to() {
+    let server = Postgres::start_with(&["listen_addresses=127.0.0.1,::1"]);
+    let (volume, database) = (Volume::new(), server.empty_database());
+    for host in ["[::1]", "[0:0:0:0:0:0:0:1]"] {
+        let url = database.url().replace("127.0.0.1", host);
+        migrates(&Daemons::of(volume.path(), &url));
+    }
+    for host in ["::1", "[::1]"] {
+        migrates(&in_parts(&volume, host, &database));
+    }
+    // Where the machine has an address of a zone, it is found, though nobody listens on it.
+    let addresses = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    let zone = addresses.lines().find(|line| line.starts_with("fe80")).and_then(|line| line.split_whitespace().last());
+    if let Some(zone) = zone {
+        let daemons = Daemons::of(volume.path(), &format!("postgres://me@[fe80::1%25{zone}]:1/dpd"));
+        let said = refused(&daemons, "dpd-indexer", &["migrate"]);
+        assert!(said.contains(&format!("[fe80::1%{zone}]:1")) && !said.contains("lookup"), "{said}");
+    }
+}
+
+#[test]
+fn tls_is_as_it_is_asked_for() {
+    let certificates = Certificates::of(&["127.0.0.1"]);
+    let (root, other) = (certificates.root(), Certificates::of(&["127.0.0.1"]));
+    let secured = Postgres::start_with(&certificates.settings());
+    let plain = Postgres::shared();
+    let volume = Volume::new();
+    let (secured, plain) = (secured.empty_database(), plain.empty_database());
+    let mode = format!("{PREFIX}_SSLMODE");
+    let authority = format!("{PREFIX}_SSLROOTCERT");
+    let with = |host, database: &Database, mode: (&str, &str), authority: (&str, &Path)| {
+        in_parts(&volume, host, database).with(mode.0, mode.1).with(authority.0, authority.1)
+    };
+    for (mode, authority) in [(mode.as_str(), authority.as_str()), ("PGSSLMODE", "PGSSLROOTCERT")] {
+        for right in ["verify-full", "verify-ca", "require", "prefer", "allow", "disable"] {
+            migrates(&with("127.0.0.1", &secured, (mode, right), (authority, &root)));
+        }
+        for wrong in ["verify-full", "verify-ca", "require"] {
+            let said = refused(
+                &with("127.0.0.1", &secured, (mode, wrong), (authority, &other.root())),
+                "dpd-indexer",
+                &["migrate"],
+            );
+            assert!(said.contains("is not trusted") && said.contains("127.0.0.1:"), "{wrong}: {said}");
+            let said =
+                refused(&with("127.0.0.1", &plain, (mode, wrong), (authority, &root)), "dpd-indexer", &["migrate"]);
+            assert!(said.contains("does not support TLS"), "{wrong}: {said}");
+        }
+        // The certificate is of the address alone.
+        let said = refused(
+            &with("localhost", &secured, (mode, "verify-full"), (authority, &root)),
+            "dpd-indexer",
+            &["migrate"],
+        );
+        assert!(said.contains("is not trusted"), "{said}");
+        migrates(&with("localhost", &secured, (mode, "verify-ca"), (authority, &root)));
+        for unencrypted in ["prefer", "disable"] {
+            migrates(&with("127.0.0.1", &plain, (mode, unencrypted), (authority, &root)));
+        }
+    }
+    // Without an authority, `require` encrypts and asks for no more.
+    migrates(&in_parts(&volume, "127.0.0.1", &secured).with(&mode, "require"));
+    let parameters = format!("?sslmode=verify-full&sslrootcert={}", root.display());
+    migrates(&Daemons::of(volume.path(), &format!("{}{parameters}", secured.url())));
+    let said =
+        refused(&Daemons::of(volume.path(), &format!("{}{parameters}", plain.url())), "dpd-indexer", &["migrate"]);
+    assert!(said.contains("does not support TLS"), "{said}");
+}
+
+/// A server that lets its superuser in, and asks all others for a password; and a role of that kind.
+struct Guarded {
+    server: Postgres,
+    _folder: TempDir,
+}
+
+impl Guarded {
+    fn start(settings: &[&str]) -> Guarded {
+        let folder = tempfile::tempdir().expect("a folder");
+        let rules = folder.path().join("pg_hba.conf");
+        std::fs::write(&rules, "host all postgres 127.0.0.1/32 trust\nhost all dpd 127.0.0.1/32 scram-sha-256\n")
+            .expect("written");
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("for all");
+        let rules = format!("hba_file={}", rules.display());
+        let server = Postgres::start_with(&[&[rules.as_str()], settings].concat());
+        Guarded { server, _folder: folder }
+    }
+
+    /// A database that the role has all of.
+    fn database(&self) -> Database {
+        let database = self.server.empty_database();
+        database.execute(&format!(
+            "CREATE ROLE dpd LOGIN PASSWORD 'first'; GRANT ALL ON SCHEMA public TO dpd; \
+             GRANT ALL ON DATABASE {} TO dpd",
+            database.name()
+        ));
+        database
+    }
+}
+
+fn write(path: &PathBuf, password: &str) {
+    std::fs::write(path, password).expect("written");
+}
+
+#[test]
+fn a_password_is_read_again_for_each_connection() {
+    let guarded = Guarded::start(&[]);
+    let (database, volume, folder) = (guarded.database(), Volume::new(), TempDir::new().expect("a folder"));
+    let file = folder.path().join("password");
+    write(&file, "first\n");
+    let daemons = in_parts(&volume, "127.0.0.1", &database)
+        .with(&format!("{PREFIX}_USER"), "dpd")
+        .with(&format!("{PREFIX}_PASSWORD"), "none of it")
+        .with(&format!("{PREFIX}_PASSWORD_FILE"), &file);
+    volume.product("eb-1", "eb-a-20240101-1", "x: one");
+    let (indexer, api) = daemons.pair();
+    let listening = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND usename = 'dpd'";
+    tests::wait_for("the listener", || (database.value(listening) == 1).then_some(()));
+    // All connections end, and new ones need the other password.
+    database.execute("ALTER ROLE dpd PASSWORD 'zweites'");
+    write(&file, "zweites\n");
+    database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'dpd'");
+    tests::wait_for("the listener", || (database.value(listening) == 1).then_some(()));
+    volume.product("eb-2", "eb-a-20240101-2", "x: two");
+    tests::wait_for("an answer", || (api.get("/readyz").status == 200).then_some(()));
+    wait_for_hits(&api, "x:two", 1);
+    indexer.wait_for_state("holding the lease");
+    // A password that is not the right one is told as that, without itself and the user.
+    write(&file, "geheim");
+    database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'dpd'");
+    let told = |status: &serde_json::Value| {
+        let error = status["metadata_store_status"]["error"].as_str().unwrap_or_default();
+        error.contains("does not take the password") && error.contains("127.0.0.1:") && !error.contains("dpd")
+    };
+    api.wait_for_status("the reason", told);
+    std::fs::remove_file(&file).expect("removed");
+    api.wait_for_status("the reason", |status| {
+        let error = status["metadata_store_status"]["error"].as_str().unwrap_or_default();
+        error.contains("PASSWORD_FILE") && error.contains("No such file")
+    });
+    write(&file, "zweites");
+    tests::wait_for("an answer", || (api.get("/readyz").status == 200).then_some(()));
+    for log in [indexer.log(), api.log()] {
+        assert!(!log.contains("geheim") && !log.contains("zweites"), "{log}");
+    }
+    write(&file, "none");
+    assert!(refused(&daemons, "dpd-indexer", &["migrate"]).contains("does not take the password"));
+}
+
+#[test]
+fn why_there_is_no_connection_is_told_by_its_cause() {
+    let volume = Volume::new();
+    let of = |url: &str| Daemons::of(volume.path(), url);
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
+    says(&of(&format!("postgres://me:geheim@{nobody}/dpd")), &format!("connection refused by {nobody}"));
+    says(&of("postgres://me@no-such-host.invalid:5433/dpd"), "no-such-host.invalid:5433: failed to lookup address");
+    says(&of("postgres://me@%2Fno%2Fsuch%2Ffolder/dpd"), "/no/such/folder/.s.PGSQL.5432: No such file");
+    let guarded = Guarded::start(&["max_connections=12", "superuser_reserved_connections=3"]);
+    let database = guarded.database();
+    let place = database.host_port();
+    let role = |name: &str| database.url().replace("postgres@", &format!("{name}@"));
+    says(&of(&role("dpd:geheim")), &format!("PostgreSQL at {place} does not take the password"));
+    says(&of(&role("nobody")), &format!("PostgreSQL at {place} does not let this user in"));
+    says(&of(&format!("postgres://postgres@{place}/other")), "database \"other\" does not exist");
+    // The last ones are for superusers; the test itself has one.
+    let held: Vec<_> = (0..9).map(|_| database.hold()).collect();
+    says(&of(&role("dpd:first")), &format!("PostgreSQL at {place} has no connection left"));
+    drop(held);
+    // What takes connections and says nothing, and what says something else.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let place = silent.local_addr().expect("its address");
+    says(&of(&format!("postgres://me@{place}/dpd")), "gave no answer within");
+    std::thread::spawn(move || {
+        for stream in silent.incoming() {
+            let _ = stream.and_then(|mut stream| stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
+        }
+    });
+    says(&of(&format!("postgres://me@{place}/dpd")), &format!("what answers at {place} is not PostgreSQL"));
+}
+
+#[test]
+fn connections_that_are_all_in_use_are_told_as_that() {
+    let site = Site::new().with("DPD_POSTGRESQL_CONNECTIONS", "3");
+    site.products(1);
+    let (_indexer, api) = site.daemons.pair();
+    let lock = site.database.lock("data_product");
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| api.post("/dataproductmetadata", &json!({"execution_block": "eb-a-20240101-0"})));
+        }
+        api.wait_for_status("the reason", |status| {
+            let error = status["metadata_store_status"]["error"].as_str().unwrap_or_default();
+            error.contains("all 3 connections of this process to PostgreSQL are in use")
+        });
+        drop(lock);
+    });
+    tests::wait_for("an answer", || (api.get("/readyz").status == 200).then_some(()));
+}
+
+#[test]
+fn a_database_that_cannot_hold_all_text_is_told_of() {
+    let server = Postgres::shared();
+    let admin = server.empty_database();
+    let volume = Volume::new();
+    volume.product("eb-1", "eb-a-20240101-1", "x: one");
+    for (encoding, works) in [("LATIN1", false), ("EUC_JP", false), ("SQL_ASCII", true)] {
+        let name = format!("{}_{}", admin.name(), encoding.to_lowercase());
+        admin.execute(&format!(
+            "CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        ));
+        let daemons = Daemons::of(volume.path(), &format!("postgres://postgres@{}/{name}", admin.host_port()));
+        if works {
+            let (_indexer, api) = daemons.pair();
+            api.wait_for_folders(&["eb-1"]);
+        } else {
+            says(&daemons, &format!("the database's encoding is {encoding}, which cannot hold"));
+            says(&daemons, "must be UTF8");
+            assert!(refused(&daemons, "dpd-indexer", &["migrate"]).contains("must be UTF8"));
+        }
+        admin.execute(&format!("DROP DATABASE {name} WITH (FORCE)"));
+    }
+}
+
+/// All writes of a client.
+fn writes(api: &Server, uid: &str) -> [tests::program::Answer; 4] {
+    [
+        api.post("/annotation", &json!({"data_product_uid": uid, "annotation_text": "x"})),
+        api.post("/ingestnewmetadata", &json!({"execution_block": "eb-n-20240101-1", "x": 1})),
+        api.post("/ingestnewdataproduct", &json!({"execution_block": "eb-a-20240101-0", "relativePathName": "eb-0"})),
+        api.get("/reindexdataproducts"),
+    ]
+}
+
+#[test]
+fn a_database_that_is_read_only_is_told_as_that_and_written_to_when_it_no_longer_is() {
+    let site = Site::new();
+    site.products(2);
+    let (indexer, api) = site.daemons.pair();
+    let uid = api.search(&[])[0]["uid"].as_str().expect("a uid").to_owned();
+    let name = site.database.name();
+    let read_only = |yes| {
+        site.database.execute(&format!("ALTER DATABASE {name} SET default_transaction_read_only = {yes}"));
+    };
+    read_only("on");
+    // It holds for connections that are made from now on.
+    site.database.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() \
+         AND pid <> pg_backend_pid()",
+    );
+    indexer.wait_for_status("the reason", |status| {
+        status["waits_for"].as_str().is_some_and(|why| why.contains("PostgreSQL is read-only"))
+    });
+    tests::wait_for("searches", || (api.get("/readyz").status == 200).then_some(()));
+    for _ in 0..3 {
+        for answer in writes(&api, &uid) {
+            assert_eq!((answer.status, answer.header("retry-after")), (503, "5"), "{}", answer.json());
+            let detail = answer.json()["detail"].clone();
+            assert!(
+                detail.as_str().is_some_and(|why| why.contains("PostgreSQL is read-only at the moment")),
+                "{detail}"
+            );
+        }
+    }
+    assert_eq!(api.search(&[]).len(), 2);
+    site.volume.product("late", "eb-z-20240101-1", "x: late");
+    tests::wait_for("a line of the log", || indexer.log().contains("PostgreSQL is read-only").then_some(()));
+    // The connection of the test itself is of before.
+    site.database.execute("BEGIN READ WRITE; COMMIT");
+    read_only("off");
+    wait_for_hits(&api, "x:late", 1);
+    indexer.wait_for_state("holding the lease");
+    // Whatever connections are left of before, one write that failed does for all of them.
+    tests::wait_for("a write", || (writes(&api, &uid)[0].status < 300).then_some(()));
+    for answer in writes(&api, &uid) {
+        // A reindex that waits already is not taken a second time.
+        assert!(
+            answer.status < 300 || answer.status == 409,
+            "{}: {}",
+            answer.status,
+            String::from_utf8_lossy(&answer.body)
+        );
+    }
+}
