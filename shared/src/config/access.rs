@@ -1,7 +1,7 @@
 //! Who may see what: where callers' groups are asked for, how far the rule of access groups reaches, and by which names
 //! a service on loopback is asked.
 
-use super::{BadVariable, Variables, boolean};
+use super::{BadVariable, Variables};
 
 /// How the API finds out who asks, and what it does with that.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl AccessSettings {
             "listings" => Some(Guarded::Listings),
             _ => None,
         })?;
-        let session_cookie = variables.value("DPD_SESSION_COOKIE", "on or off", boolean)?;
+        let session_cookie = variables.boolean("DPD_SESSION_COOKIE")?;
         Ok(AccessSettings { permissions: Some(url).filter(|url| !url.is_empty()), guarded, session_cookie })
     }
 }
