@@ -2,7 +2,6 @@
 
 use super::{Guarded, cookie, daemons, session, standalone};
 use serde_json::{Value, json};
-use std::time::{SystemTime, UNIX_EPOCH};
 use tests::permissions::{COLLEAGUE, MEMBER, Mode, OUTSIDER};
 use tests::program::{Answer, Server};
 use tests::volume::Volume;
@@ -56,8 +55,8 @@ fn token(claims: &Value) -> String {
     format!("{}.{}.{MEMBER}", base64(r#"{"alg":"RS256"}"#), base64(&claims.to_string()))
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
+fn now() -> i64 {
+    shared::clock::now().timestamp()
 }
 
 #[test]
@@ -145,7 +144,7 @@ fn what_is_no_cookie_is_none() {
         format!("dpd_session={}", &value[..value.len() - 1]),
         format!("dpd_session={}", &value[..20]),
         format!("dpd_session={value}{value}"),
-        format!("dpd_session={}", MEMBER),
+        format!("dpd_session={MEMBER}"),
         format!("other={value}"),
         "dpd_session=".to_owned(),
         "dpd_session".to_owned(),
