@@ -99,7 +99,7 @@ pub fn with_bare_environment(mut command: Command) -> Command {
 pub struct Daemons {
     variables: Vec<(String, OsString)>,
     /// Where they run; where the test does if nothing is said.
-    folder: Option<PathBuf>,
+    folder: Option<Arc<Path>>,
 }
 
 impl Daemons {
@@ -124,7 +124,7 @@ impl Daemons {
     /// The same in a folder, from which relative paths lead on.
     #[must_use]
     pub fn in_folder(mut self, folder: &Path) -> Daemons {
-        self.folder = Some(folder.to_owned());
+        self.folder = Some(folder.into());
         self
     }
 

@@ -13,11 +13,11 @@ pub(super) fn refusal<B>(request: &Request<B>) -> Option<(StatusCode, &'static s
         (Some(_), Some(_)) => false,
     };
     let path = request.uri().path();
-    match request.method() {
+    match *request.method() {
         _ if !is_good => Some((StatusCode::BAD_REQUEST, "The request must name one host, in a Host header.")),
-        &Method::CONNECT => Some((StatusCode::NOT_IMPLEMENTED, "This is no proxy.")),
+        Method::CONNECT => Some((StatusCode::NOT_IMPLEMENTED, "This is no proxy.")),
         // Of the server as a whole nothing else can be asked.
-        &Method::OPTIONS if path == "*" => None,
+        Method::OPTIONS if path == "*" => None,
         _ if !path.starts_with('/') => {
             Some((StatusCode::BAD_REQUEST, "The request's target must be a path, which begins with '/'."))
         }
