@@ -34,7 +34,8 @@ fn migrate(daemons: &Daemons) -> String {
 /// Waits until an API is not ready for this reason, which all that needs the database tells as well.
 fn unready(api: &Server, reason: &str) {
     tests::wait_for(reason, || api.get("/readyz").json()["detail"].as_str()?.contains(reason).then_some(()));
-    for answer in [api.get("/readyz"), api.post("/dataproductsearch", &json!({})), api.get("/muidatagridconfig")] {
+    let metadata = api.post("/dataproductmetadata", &json!({"execution_block": "eb"}));
+    for answer in [api.get("/readyz"), api.post("/dataproductsearch", &json!({})), metadata] {
         assert_eq!((answer.status, answer.header("retry-after")), (503, "5"));
         let detail = answer.json()["detail"].clone();
         assert!(detail.as_str().is_some_and(|detail| detail.contains(reason)), "{detail}");
