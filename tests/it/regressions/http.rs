@@ -3,6 +3,7 @@
 use crate::daemons::Site;
 use crate::hardening::both;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use tests::dlm;
@@ -291,13 +292,16 @@ fn the_date_of_answers_follows_the_clock() {
     command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     settings.write("time", "+10y\n");
     let server = Server::with(command, true);
-    let year = || {
-        let date = server.get("/livez").header("date").to_owned();
-        date.split(' ').nth(3).and_then(|year| year.parse::<u32>().ok()).unwrap_or_else(|| panic!("{date:?}"))
+    let year = |_| {
+        let (_, head, _) = told(&server, "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let date = head.lines().find(|line| line.starts_with("date: ")).expect("a date");
+        date.split(' ').nth(4).and_then(|year| year.parse::<u32>().ok()).unwrap_or_else(|| panic!("{date:?}"))
     };
-    let before = year();
+    // Every thread that answers is to have seen the one time, and then to tell the other.
+    let years = || (0..100).map(year).collect::<BTreeSet<u32>>();
+    let before = years().into_iter().min().expect("a year");
     settings.write("time", "+0\n");
-    tests::wait_for("the year to be put right", || (year() + 10 == before || year() + 9 == before).then_some(()));
+    tests::wait_for("the year to be put right", || years().into_iter().all(|year| year < before - 5).then_some(()));
 }
 
 #[test]
