@@ -227,6 +227,28 @@ fn why_there_is_no_connection_is_told_by_its_cause() {
 }
 
 #[test]
+fn a_server_that_ends_under_way_is_told_of_by_its_cause() {
+    let server = Postgres::start();
+    let site = Site::on(server.database());
+    site.products(1);
+    let (indexer, api) = site.daemons.pair();
+    let refused = format!("connection refused by {}", site.database.host_port());
+    server.kill();
+    // Of a connection that was there the end is told, and of one that is wanted that there is none.
+    tests::wait_for("the reason", || {
+        let answer = api.post("/dataproductsearch", &json!({}));
+        let detail = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
+        assert!(!detail.contains("in use") && !detail.contains("no answer"), "{detail}");
+        detail.contains(&refused).then_some(())
+    });
+    indexer
+        .wait_for_status("the reason", |status| status["waits_for"].as_str().is_some_and(|why| why.contains(&refused)));
+    server.restart();
+    tests::wait_for("an answer", || (api.post("/dataproductsearch", &json!({})).status == 200).then_some(()));
+    indexer.wait_for_state("holding the lease");
+}
+
+#[test]
 fn connections_that_are_all_in_use_are_told_as_that() {
     let site = Site::new().with("DPD_POSTGRESQL_CONNECTIONS", "3");
     site.products(1);
@@ -268,6 +290,9 @@ fn a_database_that_cannot_hold_all_text_is_told_of() {
         admin.execute(&format!("DROP DATABASE {name} WITH (FORCE)"));
     }
 }
+
+/// How many connections an API is made to have.
+const MANY: u64 = 6;
 
 /// All writes of a client.
 fn writes(api: &Server, uid: &str) -> [tests::program::Answer; 4] {
@@ -312,13 +337,29 @@ fn a_database_that_is_read_only_is_told_as_that_and_written_to_when_it_no_longer
     assert_eq!(api.search(&[]).len(), 2);
     site.volume.product("late", "eb-z-20240101-1", "x: late");
     tests::wait_for("a line of the log", || indexer.log().contains("PostgreSQL is read-only").then_some(()));
+    // The API has many connections of this time.
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    let lock = site.database.lock("data_product");
+    std::thread::scope(|scope| {
+        for _ in 0..MANY {
+            scope.spawn(|| api.post("/dataproductmetadata", &json!({"execution_block": "eb-a-20240101-0"})));
+        }
+        tests::wait_for("connections", || (site.database.value(waiting).as_u64() >= Some(MANY)).then_some(()));
+        drop(lock);
+    });
     // The connection of the test itself is of before.
     site.database.execute("BEGIN READ WRITE; COMMIT");
     read_only("off");
     wait_for_hits(&api, "x:late", 1);
     indexer.wait_for_state("holding the lease");
     // Whatever connections are left of before, one write that failed does for all of them.
-    tests::wait_for("a write", || (writes(&api, &uid)[0].status < 300).then_some(()));
+    let note = json!({"data_product_uid": uid, "annotation_text": "x"});
+    api.post("/annotation", &note);
+    for _ in 0..MANY {
+        let answer = api.post("/annotation", &note);
+        assert!(answer.status < 300, "{}", answer.json());
+    }
     for answer in writes(&api, &uid) {
         // A reindex that waits already is not taken a second time.
         assert!(

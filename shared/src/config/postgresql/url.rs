@@ -210,7 +210,7 @@ mod tests {
             let error = read(url).err().unwrap_or_else(|| panic!("{url} was read"));
             assert!(!error.contains("geheim"), "{url}: {error}");
         }
-        let error = read("postgres://h/dpd?connect_timeout=geheim").err().expect("unknown");
+        let error = read("postgres://h/dpd?connect_timeout=geheim").expect_err("unknown");
         assert!(error.contains("connect_timeout") && !error.contains("geheim"), "{error}");
     }
 }
