@@ -2,8 +2,9 @@
 
     pyyaml_oracle.py load              documents on stdin, each as `<length>\\n<bytes>`
     pyyaml_oracle.py dump SEED COUNT   makes its own documents, as a producer would: random metadata through yaml.dump
+    pyyaml_oracle.py dump-breaks SEED COUNT   those that hold a raw line break of YAML 1.1 only
 
-A JSON line for each document: {"ok": VALUE} or {"error": "..."}; `dump` adds {"doc": TEXT}. A float is written as
+A JSON line for each document: {"ok": VALUE} or {"error": "..."}; both dumps add {"doc": TEXT}. A float is written as
 {"\\u0000float": BITS} (hex), so that neither its type nor its last bit is lost on the way.
 
 The values are those of `yaml.safe_load`, with what JSON cannot hold left as its text, as the reader documents.
@@ -149,11 +150,11 @@ def nested(rng, depth, shared):
     return value
 
 
-def dumped(rng):
-    """A dump without the raw line breaks of YAML 1.1 only, which the reader refuses by intent."""
+def dumped(rng, breaks):
+    """A dump with or without the raw line breaks of YAML 1.1 only, which the reader refuses by intent outside of quotes."""
     while True:
         document = dump(rng)
-        if not any(c in document for c in "\x85\u2028\u2029"):
+        if breaks == any(c in document for c in "\x85\u2028\u2029"):
             return document.encode("utf-8")
 
 
@@ -181,10 +182,10 @@ def main():
     sys.set_int_max_str_digits(0)
     mode, *rest = sys.argv[1:]
     lines = []
-    if mode == "dump":
+    if mode.startswith("dump"):
         rng = random.Random(int(rest[0]))
         for _ in range(int(rest[1])):
-            document = dumped(rng)
+            document = dumped(rng, mode == "dump-breaks")
             lines.append({"doc": document.decode("utf-8"), **answer(document)})
     else:
         while length := sys.stdin.buffer.readline():

@@ -112,8 +112,15 @@ crc: 00000e00 ¦ crc: 0123_567 ¦ crc: '12345678' ¦ crc: 12345678 ¦ crc: 01234
 : ¦ [: a] ¦ [:] ¦ {: a} ¦ {:} ¦ a: b⏎: c
 "###;
 
+/// Line breaks of YAML 1.1 in quotes: what both read alike or both refuse.
+const BREAKS: &str = "'a\u{85}b' ¦ 'a\u{2028}b' ¦ \"a\u{2029}b\" ¦ a: 'b\u{85}\u{85}c' ¦ a: 'b \u{2028} \u{2028} c' ¦ a: 'b\u{2028}⏎ c' \
+    ¦ a: 'b⏎\u{2028} c' ¦ a: 'b␍⏎\u{85}c' ¦ a: \"b\\\u{85} c\" ¦ a: \"b\\\\\u{2028}c\" ¦ a: \"b\\\u{2028} \u{2028}\\n c\" \
+    ¦ a: '\u{2028}' ¦ a: '\u{85}' ¦ a: 'b\u{2028}--- c' ¦ a: 'b\u{85}...⏎' ¦ a: 'b\u{2028}---' ¦ a: 'b\u{2028}---c' ¦ 'a\u{85}b': c \
+    ¦ {'a\u{2028}b': c} ¦ ['a\u{2028}b': c] ¦ {a: 'b\u{2028}c', d: e} ¦ - 'a\u{85}b'⏎- \"c\u{2029}d\" \
+    ¦ a: &x 'b\u{2028}c'⏎d: *x ¦ a: 'it''s\u{2028}''' ¦ a: \"\\x41\u{2028}\\u00e9\\\"\" ¦ a: 'b\u{2028}c' d";
+
 /// Documents of which the two are known not to think alike, and why. PyYAML writes none of it, but for raw U+0085 and
-/// U+2028 when it is told to keep all of Unicode or to use block scalars.
+/// U+2028 in keys and block scalars when it is told to keep all of Unicode.
 const KNOWN: &[(Verdict, &str, &str)] = &[
     (
         Verdict::Lenient,
@@ -136,14 +143,14 @@ a: b⏎⇥# c ¦ ⇥# c⏎a: b ¦ a: !!str⇥1 ¦ ---⇥a
     (
         Verdict::Strict,
         "what Python's int and float take besides",
-        "!!int '--5' ¦ !!int ' 5 ' ¦ !!float ' 5.0 ' ¦ !!int 0o17",
+        "!!int '--5' ¦ !!int ' 5 ' ¦ !!int '1\u{85}' ¦ !!float ' 5.0 ' ¦ !!int 0o17",
     ),
     (Verdict::Strict, "':' may be part of an alias in YAML 1.2", "- &x a⏎- *x: b ¦ - &x a⏎- {*x: b} ¦ - &x a⏎- [*x:]"),
     (Verdict::Strict, "'&a:' means two things; refused", "&a: b"),
     (
         Verdict::Strict,
-        "a raw U+0085, U+2028 or U+FEFF means two things; refused",
-        "'a\u{85}b' ¦ 'a\u{2028}b' ¦ a: b\u{feff}",
+        "a raw U+0085, U+2028 or U+FEFF means two things outside of quotes, and in a key; refused",
+        "a\u{2028}b ¦ a: b\u{85}c: d ¦ a: |⏎  b\u{2028}  c ¦ # a\u{2029}b: c ¦ a: b\u{feff} ¦ ? 'a\u{2028}b'⏎: c",
     ),
     (Verdict::Strict, "deeper than the reader goes", DEEP),
     (Verdict::Differ, "1, 1.0 and true are one key in Python", "{1: a, true: b} ¦ {1: a, 1.0: b} ¦ {no: a, 0: b}"),
@@ -346,6 +353,7 @@ fn assert_same(cases: &[Case]) {
 fn documents_made_by_hand() {
     let mut documents = written(ALIKE);
     documents.extend(encoded());
+    documents.extend(written(BREAKS));
     assert!(documents.len() > 750, "{}", documents.len());
     assert_same(&judge(documents));
 }
@@ -458,6 +466,47 @@ fn dumps() {
     assert_same(&cases);
     let refused: Vec<&Case> = cases.iter().filter(|case| case.theirs.is_err()).collect();
     assert!(refused.is_empty(), "PyYAML reads what it writes: {}", report(&refused));
+}
+
+/// The line breaks that YAML 1.1 alone has, anywhere in quotes.
+#[test]
+fn old_line_breaks_in_quotes() {
+    let dice = &mut Dice(4);
+    let pieces = [
+        "a", "b", " ", "  ", "\t", "\n", "\r\n", "\u{85}", "\u{2028}", "\u{2029}", "\u{85}", "\u{2028}", "''", "\\",
+        "\\\\", "\\n", "\\ ", "---", "...", "#", ":", "é", "-", ",", "]",
+    ];
+    let places = [
+        "a: X",
+        "- X\n- b",
+        "[X]",
+        "{a: X, b: c}",
+        "X",
+        "a: &x X\nb: *x",
+        "a: X # b",
+        "a:\n  X",
+        "a: !!str X",
+        "[a, X ]",
+    ];
+    let documents = (0..4_000).map(|_| {
+        let length = 1 + dice.below(8);
+        let text: String = (0..length).map(|_| dice.pick(&pieces)).collect();
+        let quoted = if dice.below(2) == 0 { format!("'{text}'") } else { format!("\"{text}\"") };
+        dice.pick(&places).replace('X', &quoted).into_bytes()
+    });
+    let cases = judge(documents.collect());
+    assert_disagreements(&cases, 0, 0);
+    let read = cases.iter().filter(|case| case.theirs.is_ok()).count();
+    assert!(read > 1_500, "{read}");
+}
+
+/// What PyYAML writes of such line breaks: read where it is in quotes, and refused in a key or a block scalar.
+#[test]
+fn dumps_of_old_line_breaks() {
+    let lines = oracle(&["dump-breaks", "1", "600"], b"");
+    let case = |line: &Value| Case::new(line["doc"].as_str().expect("a document").into(), answer(line));
+    let cases: Vec<Case> = lines.iter().map(case).collect();
+    assert_disagreements(&cases, 0, 450);
 }
 
 /// Documents with an accident: a byte changed, put in or taken out, an end cut off, a piece said twice.

@@ -3,9 +3,11 @@
 //! The events come from a parser library; what they mean (which scalar is which value, merges, tags, aliases) is
 //! decided here, with budgets on size, depth and alias expansion, so that a hostile file costs little and is an error.
 
+mod quoted;
 mod scalar;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span, StructureStyle, Tag};
+use quoted::Source;
 use scalar::{Resolved, resolve};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -59,15 +61,47 @@ pub fn parse(bytes: &[u8]) -> Result<Value, YamlError> {
     let text = decode(bytes)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     check_characters(text)?;
+    let mut source = Source::new(text);
+    let text = source.for_parser();
     // A file cut off in a block scalar has no line feed there; PyYAML adds none.
     let options = granit_parser::options! { emit_anchor_events: true, block_scalar_eof_without_line_feed: true };
     let mut builder = Builder::default();
-    for next in Parser::new_from_str_with_options(text, options) {
+    for next in Parser::new_from_str_with_options(&text, options) {
         let (event, span) =
             next.map_err(|e| YamlError::new(e.marker().line(), e.marker().col() + 1, e.info().to_string()))?;
-        builder.event(event, &span)?;
+        builder.event(again(event, &span, &mut source, builder.expects_key())?, &span)?;
+    }
+    if let Some(at) = source.stray() {
+        return Err(unescaped(&text, at));
     }
     Ok(builder.root.unwrap_or(Value::Null))
+}
+
+/// The event with a quoted scalar's text as YAML 1.1 has it.
+fn again<'a>(event: Event<'a>, span: &Span, source: &mut Source<'_>, is_key: bool) -> Result<Event<'a>, YamlError> {
+    let Event::Scalar(text, style @ (ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted), anchor, tag) = event
+    else {
+        return Ok(event);
+    };
+    let text = match source.read_again(span).map_err(|message| YamlError::at(span, message))? {
+        Some(_) if is_key => return Err(YamlError::at(span, "a key goes on over a line break of YAML 1.1")),
+        Some(text) => text.into(),
+        None => text,
+    };
+    Ok(Event::Scalar(text, style, anchor, tag))
+}
+
+/// The number that a plain scalar of this text is, where it is one that JSON can hold.
+pub fn number(text: &str) -> Option<Value> {
+    match scalar::resolve(text) {
+        Ok(Resolved::Value(number @ Value::Number(_))) => Some(number),
+        _ => None,
+    }
+}
+
+/// Whether a text is what is kept of a float that JSON cannot hold: `.inf`, `.nan`, or one that is too large.
+pub fn is_non_finite(text: &str) -> bool {
+    text.starts_with(['.', '+', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) && scalar::is_non_finite(text)
 }
 
 /// UTF-8, or UTF-16 with its byte order mark.
@@ -99,25 +133,24 @@ fn position(before: &str) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// The characters that a YAML 1.1 stream may hold, less those that mean one thing in YAML 1.1 and another in 1.2, so
-/// that a file with a raw one has no certain meaning: U+0085, U+2028 and U+2029 (line breaks in 1.1), and a byte order
-/// mark that is not the file's first character (text in PyYAML). PyYAML writes the mark as an escape only.
+/// The characters that a YAML 1.1 stream may hold, less a byte order mark that is not the file's first character: text in
+/// PyYAML, which writes it as an escape only, and nothing in YAML 1.2. The line breaks that YAML 1.1 alone has may stand in
+/// [quoted scalars](quoted).
 fn check_characters(text: &str) -> Result<(), YamlError> {
     let allowed = |c: char| {
-        matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{7e}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
-            && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
+        matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{7e}' | '\u{85}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
+            && c != '\u{feff}'
     };
     match text.char_indices().find(|&(_, c)| !allowed(c)) {
         None => Ok(()),
-        Some((at, c)) => {
-            let (line, column) = position(&text[..at]);
-            Err(YamlError::new(
-                line,
-                column,
-                format!("the character U+{:04X} may not stand unescaped in YAML", u32::from(c)),
-            ))
-        }
+        Some((at, _)) => Err(unescaped(text, at)),
     }
+}
+
+fn unescaped(text: &str, at: usize) -> YamlError {
+    let (line, column) = position(&text[..at]);
+    let c = text[at..].chars().next().map_or(0, u32::from);
+    YamlError::new(line, column, format!("the character U+{c:04X} may not stand unescaped here"))
 }
 
 /// How much a value is, for the alias budget.
@@ -437,10 +470,38 @@ mod tests {
 
     #[test]
     fn what_the_two_versions_read_differently_is_refused() {
-        for text in [": a", "{: a}", "{?a: b}", "[:a]", "&a: b", "'a\u{2028}b'", "a: \u{feff}b", "\u{feff}\u{feff}a: b"]
-        {
+        for text in [
+            ": a",
+            "{: a}",
+            "{?a: b}",
+            "[:a]",
+            "&a: b",
+            "a\u{2028}b",
+            "a: b\u{85}",
+            "a: |\n  b\u{2029}",
+            "a: 'b' # \u{2028}",
+            "'a\u{2028}b': c",
+            "a: \u{feff}b",
+            "\u{feff}\u{feff}a: b",
+        ] {
             assert!(parse(text.as_bytes()).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn line_breaks_of_yaml_1_1_fold_in_quoted_scalars() {
+        for (text, value) in [
+            ("'a\u{85}b'", "a b"),
+            ("'a \u{85} \u{85} b'", "a\nb"),
+            ("'a\u{2028} b'", "a\u{2028}b"),
+            ("'it''s\u{2029}\n b'", "it's\u{2029}\nb"),
+            ("\"a\\x41 \u{2028}\u{85}b\\\\\u{85}c\"", "aA\u{2028}\nb\\ c"),
+            ("\"a \\\u{2028}  \u{2029} b\"", "a \u{2029}b"),
+        ] {
+            assert_eq!(parse(format!("k: [{text}, 1]").as_bytes()), Ok(json!({"k": [value, 1]})), "{text:?}");
+        }
+        let error = parse("a: 'b\u{2028}c'\nd: e\u{2028}".as_bytes()).unwrap_err();
+        assert_eq!((error.line, error.column), (2, 5));
     }
 
     #[test]

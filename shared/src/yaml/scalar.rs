@@ -141,6 +141,11 @@ fn is_float(text: &str) -> bool {
     mantissa_fits && exponent_fits && all(digits, digit_or_underscore)
 }
 
+/// Whether a plain scalar of this text is a float that JSON cannot hold.
+pub(super) fn is_non_finite(text: &str) -> bool {
+    is_float(text) && float(text).is_ok_and(|value| value.is_string())
+}
+
 fn starts_with_digit(text: &str) -> bool {
     text.as_bytes().first().is_some_and(u8::is_ascii_digit)
 }
@@ -261,6 +266,18 @@ mod tests {
             ("-9223372036854775808", json!(i64::MIN)),
         ] {
             assert_eq!(value(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn floats_that_json_cannot_hold() {
+        for text in [".inf", "+.Inf", "-.INF", ".nan", ".NaN", "1.0e+999", "-1.5E+400"] {
+            assert!(is_non_finite(text), "{text}");
+        }
+        for text in
+            ["", ".", "inf", "nan", "+.nan", "-.nan", ".iNF", "1.0", "1e999", "99999999999999999999", "x.inf", ".infx"]
+        {
+            assert!(!is_non_finite(text), "{text}");
         }
     }
 
