@@ -19,6 +19,7 @@ pub mod flow;
 pub mod folder;
 pub mod json;
 pub mod label;
+pub mod number;
 pub mod product;
 pub mod query;
 pub mod row;

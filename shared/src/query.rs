@@ -1,6 +1,7 @@
 //! A whole search: what matches, in which order, and which part of it is answered.
 
-use crate::filter::{Filter, lower_text};
+use crate::filter::{Filter, folded_text};
+use crate::number::Number;
 use crate::product::Product;
 use crate::row::{self, Leaf};
 use chrono::NaiveDate;
@@ -84,31 +85,18 @@ pub struct Page {
     pub page_size: usize,
 }
 
-/// What a product is ordered by under one [`Sort`]: numbers before texts, texts without regard to case.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What a product is ordered by under one [`Sort`]: numbers before texts, texts as they are compared.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum SortValue {
     /// A number.
-    Number(f64),
-    /// The text of anything else, in lower case.
+    Number(Number),
+    /// The text of anything else, [folded](crate::filter::fold).
     Text(String),
 }
 
 impl SortValue {
     fn of(leaf: &Value) -> SortValue {
-        match leaf {
-            // The two zeros are one.
-            Value::Number(n) => SortValue::Number(n.as_f64().unwrap_or(f64::INFINITY) + 0.0),
-            other => SortValue::Text(lower_text(other).into_owned()),
-        }
-    }
-
-    pub(crate) fn compare(&self, other: &SortValue) -> Ordering {
-        match (self, other) {
-            (SortValue::Number(a), SortValue::Number(b)) => a.total_cmp(b),
-            (SortValue::Number(_), SortValue::Text(_)) => Ordering::Less,
-            (SortValue::Text(_), SortValue::Number(_)) => Ordering::Greater,
-            (SortValue::Text(a), SortValue::Text(b)) => a.cmp(b),
-        }
+        Number::of(leaf).map_or_else(|| SortValue::Text(folded_text(leaf).into_owned()), SortValue::Number)
     }
 }
 
@@ -116,11 +104,7 @@ impl Sort {
     /// What a product is ordered by: the least of the field's values where it has several.
     pub fn value<K: AsRef<str>>(&self, leaves: &[Leaf<K>]) -> Option<SortValue> {
         let key = crate::filter::Key::Path(self.field.clone());
-        leaves
-            .iter()
-            .filter(|leaf| key.picks(leaf.key.as_ref()))
-            .map(|leaf| SortValue::of(&leaf.value))
-            .min_by(SortValue::compare)
+        leaves.iter().filter(|leaf| key.picks(leaf.key.as_ref())).map(|leaf| SortValue::of(&leaf.value)).min()
     }
 
     /// The order of two products by their [`value`](Sort::value)s.
@@ -129,8 +113,8 @@ impl Sort {
             (None, None) => Ordering::Equal,
             (None, Some(_)) => Ordering::Greater,
             (Some(_), None) => Ordering::Less,
-            (Some(a), Some(b)) if self.descending => b.compare(a),
-            (Some(a), Some(b)) => a.compare(b),
+            (Some(a), Some(b)) if self.descending => b.cmp(a),
+            (Some(a), Some(b)) => a.cmp(b),
         }
     }
 }

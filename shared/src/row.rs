@@ -8,6 +8,7 @@ use crate::flow::{self, FLOWS, STATUS};
 use crate::folder::Folder;
 use crate::product::{NO_FILE, Product};
 use crate::uid;
+use crate::yaml;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -116,9 +117,14 @@ pub fn keys(product: &Product) -> BTreeMap<String, bool> {
 /// Tells [`keys`] one by one. Of a key that is told more than once the last time counts.
 pub fn each_key(product: &Product, each: &mut impl FnMut(&str, bool)) {
     for (key, value) in beside_fixed(product) {
-        flatten(&mut key.clone(), value, &mut |key, value| each(key, value.is_number()));
+        flatten(&mut key.clone(), value, &mut |key, value| each(key, is_number(value)));
     }
     of_flows(product).for_each(|(key, _)| each(key, false));
+}
+
+/// Whether a value of a row counts as a number. A float that JSON cannot hold keeps its text, and makes its column no other.
+fn is_number(value: &Value) -> bool {
+    value.is_number() || value.as_str().is_some_and(yaml::is_non_finite)
 }
 
 /// Goes to all values of a row at and below a key.
@@ -232,6 +238,15 @@ mod tests {
         assert_eq!(row["context.notes"], json!(""));
         assert_eq!(row["files"][1], json!({"path": "b", "crc": null}));
         assert_eq!(row["dataproduct_file"], json!("None"));
+    }
+
+    #[test]
+    fn floats_that_json_cannot_hold_count_as_numbers() {
+        let metadata =
+            json!({"execution_block": "eb", "n": {"inf": ".inf", "nan": ".NaN", "large": "-1.0e+999"}, "s": "1.0"});
+        let keys = keys(&Product::from_metadata(metadata, "vol").expect("a product"));
+        let numbers: Vec<&str> = keys.iter().filter(|(_, number)| **number).map(|(key, _)| key.as_str()).collect();
+        assert_eq!(numbers, ["n.inf", "n.large", "n.nan"]);
     }
 
     #[test]

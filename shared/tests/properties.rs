@@ -5,20 +5,22 @@ mod generators;
 
 use generators::{OPERATORS, Step, change, folder, metadata, name, scalar, step, value};
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 use shared::access::Viewer;
 use shared::column::Keys;
 use shared::date;
 use shared::filter::{Filter, grid, pairs};
 use shared::folder::Folder;
 use shared::product::Product;
-use shared::query::Query;
-use shared::row::{FIXED, leaves, row};
+use shared::query::{Query, Sort};
+use shared::row::{FIXED, Leaf, leaves, row};
 use shared::segment::Tiers;
 use shared::store::memory::{MemoryStore, Sealing, Waiting};
 use shared::store::{Change, Outcome, Store};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use unicode_normalization::UnicodeNormalization;
 
 fn product() -> impl Strategy<Value = Product> {
     metadata().prop_map(|metadata| Product::from_metadata(metadata, "vol").expect("a product"))
@@ -26,6 +28,44 @@ fn product() -> impl Strategy<Value = Product> {
 
 fn item(field: &str, operator: &str, value: &Value) -> Value {
     json!({"filterModel": {"items": [{"field": field, "operator": operator, "value": value}]}})
+}
+
+/// How a value may be written by who looks for it.
+fn spellings(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text.clone(), text.nfd().collect(), text.nfc().collect(), text.to_lowercase()],
+        Value::Number(number) if number.is_f64() => {
+            let number = number.as_f64().expect("a double");
+            let text = value.to_string();
+            // As Python writes it, which has two digits in an exponent; in digits alone; and with more of them than it needs.
+            let python = text.split_once("e-").map(|(digits, exponent)| format!("{digits}e-{exponent:0>2}"));
+            // Beyond 2^53, digits alone are those of an integer, which is exact.
+            let digits = (number.abs() < 9e15).then(|| format!("{number}"));
+            let more = [text.clone(), format!("{number:e}"), format!("{number:E}")];
+            more.into_iter().chain(python).chain(digits).collect()
+        }
+        Value::Number(_) => vec![value.to_string(), format!(" {value} ")],
+        _ => vec![value.to_string()],
+    }
+}
+
+/// The order of two numbers, by way of all their digits.
+fn compare(left: &Number, right: &Number) -> Ordering {
+    let digits = |number: &Number| match number.as_i128() {
+        Some(integer) => (integer < 0, format!("{}.", integer.unsigned_abs())),
+        None => {
+            let number = number.as_f64().expect("a double") + 0.0;
+            (number < 0.0, format!("{:.1100}", number.abs()).trim_end_matches('0').to_owned())
+        }
+    };
+    let ((left_negative, left), (right_negative, right)) = (digits(left), digits(right));
+    let point = |text: &str| text.find('.').expect("a point");
+    let order = point(&left).cmp(&point(&right)).then_with(|| left.cmp(&right));
+    match (left_negative, right_negative) {
+        (false, false) => order,
+        (true, true) => order.reverse(),
+        (left_negative, right_negative) => right_negative.cmp(&left_negative),
+    }
 }
 
 fn filter(body: &Value) -> Option<Filter> {
@@ -65,24 +105,50 @@ proptest! {
     #[test]
     fn a_product_is_found_by_each_of_its_values(product in product(), size in prop::option::of(0u64..100)) {
         let leaves = leaves(&product, size);
-        for leaf in &leaves {
-            let text = leaf.value.as_str().map_or_else(|| leaf.value.to_string(), str::to_owned);
-            for operator in ["contains", "equals", "startsWith", "endsWith", "isAnyOf"] {
-                // A list, since old clients' strings are split at commas.
-                let value = if operator == "isAnyOf" { json!([text]) } else { json!(text) };
-                let body = item(&leaf.key, operator, &value);
-                if leaf.key.is_empty() || (leaf.key == "date_created" && operator == "equals") {
-                    continue;
+        for leaf in leaves.iter().filter(|leaf| !leaf.key.is_empty()) {
+            for text in spellings(&leaf.value) {
+                for operator in ["contains", "equals", "startsWith", "endsWith", "isAnyOf"] {
+                    // A list, since old clients' strings are split at commas.
+                    let value = if operator == "isAnyOf" { json!([text]) } else { json!(text) };
+                    let body = item(&leaf.key, operator, &value);
+                    if leaf.key == "date_created" && operator == "equals" {
+                        continue;
+                    }
+                    let filter = filter(&body);
+                    prop_assert!(filter.is_some_and(|filter| filter.matches(&leaves)), "{}", body);
                 }
-                let filter = filter(&body);
-                prop_assert!(filter.is_some_and(|filter| filter.matches(&leaves)), "{}", body);
+                let pair = format!("{}:{text}", leaf.key);
+                if !leaf.key.contains(':') {
+                    let body = json!({"key_value_pairs": [pair], "start_date": "1900-01-01"});
+                    let query = pairs::parse(&body, "%Y-%m-%d", 10).expect("a search");
+                    prop_assert!(query.filter.matches(&leaves) && query.first.expect("exact first").matches(&leaves), "{}", body);
+                }
             }
-            let pair = format!("{}:{text}", leaf.key);
-            if !leaf.key.is_empty() && !leaf.key.contains(':') {
-                let body = json!({"key_value_pairs": [pair], "start_date": "1900-01-01"});
-                let query = pairs::parse(&body, "%Y-%m-%d", 10).expect("a search");
-                prop_assert!(query.filter.matches(&leaves) && query.first.expect("exact first").matches(&leaves), "{}", body);
+        }
+    }
+
+    #[test]
+    fn numbers_are_told_apart(left in scalar(), right in scalar()) {
+        if let (Some(left_number), Some(right_number)) = (left.as_number(), right.as_number()) {
+            let leaves = [Leaf { key: "k".to_owned(), value: left.clone() }];
+            let order = compare(left_number, right_number);
+            for (operator, orders) in [
+                ("=", &[Ordering::Equal][..]),
+                ("equals", &[Ordering::Equal]),
+                ("isAnyOf", &[Ordering::Equal]),
+                ("!=", &[Ordering::Less, Ordering::Greater]),
+                ("doesNotEqual", &[Ordering::Less, Ordering::Greater]),
+                ("<", &[Ordering::Less]),
+                ("<=", &[Ordering::Less, Ordering::Equal]),
+                (">", &[Ordering::Greater]),
+                (">=", &[Ordering::Greater, Ordering::Equal]),
+            ] {
+                let filter = filter(&item("k", operator, &right)).expect("a filter");
+                prop_assert_eq!(filter.matches(&leaves), orders.contains(&order), "{} {} {}", left, operator, right);
             }
+            let sort = Sort { field: "k".to_owned(), descending: false };
+            let value = |value: &Value| sort.value(&[Leaf { key: "k", value: value.clone() }]);
+            prop_assert_eq!(sort.compare(value(&left).as_ref(), value(&right).as_ref()), order);
         }
     }
 
@@ -137,11 +203,10 @@ impl Model {
         found.sort_by(|(a, size_a), (b, size_b)| {
             let (of_a, of_b) = (leaves(a, *size_a), leaves(b, *size_b));
             let first = |of: &[_]| query.first.as_ref().is_some_and(|first| !first.matches(of));
-            let by_date =
-                if query.sort.is_empty() { b.date_created.cmp(&a.date_created) } else { std::cmp::Ordering::Equal };
+            let by_date = if query.sort.is_empty() { b.date_created.cmp(&a.date_created) } else { Ordering::Equal };
             let by_sort =
                 query.sort.iter().map(|sort| sort.compare(sort.value(&of_a).as_ref(), sort.value(&of_b).as_ref()));
-            let by_sort = by_sort.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then);
+            let by_sort = by_sort.fold(Ordering::Equal, Ordering::then);
             first(&of_a).cmp(&first(&of_b)).then(by_sort).then(by_date).then(a.uid.cmp(&b.uid))
         });
         let page = found.iter().skip(query.offset).take(query.limit);
@@ -154,7 +219,9 @@ impl Model {
             for (key, value) in row(0, product, size).iter().filter(|(key, _)| !FIXED.contains(&key.as_str())) {
                 let count = keys.entry(key.clone()).or_default();
                 count.values += 1;
-                count.numbers += u64::from(value.is_number());
+                let non_finite =
+                    value.as_str().is_some_and(|text| [".inf", "-.inf", ".nan", "1.0e+999"].contains(&text));
+                count.numbers += u64::from(value.is_number() || non_finite);
             }
         }
         keys

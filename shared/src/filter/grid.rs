@@ -1,7 +1,8 @@
 //! `POST /filterdataproducts`: the filter, sort and page models of the dashboard's grid (MUI DataGrid).
 
-use super::{BadSearch, Comparison, Filter, Key, MAX_CONDITIONS, Test, Text, bounded, pairs, parse_number};
+use super::{BadSearch, Comparison, Filter, Key, MAX_CONDITIONS, Test, Text, bounded, pairs};
 use crate::date;
+use crate::number::Number;
 use crate::query::{Page, Query, Sort};
 use serde_json::{Map, Value};
 
@@ -190,14 +191,14 @@ fn scalar_text(field: &str, value: &Value) -> Result<Option<String>, BadSearch> 
     }
 }
 
-fn number(field: &str, value: &Value) -> Result<Option<f64>, BadSearch> {
+fn number(field: &str, value: &Value) -> Result<Option<Number>, BadSearch> {
     let wrong = || BadSearch::new(format!("{field}: {value} is not a number."));
     match value {
-        Value::Number(n) => Ok(n.as_f64()),
+        Value::Number(_) => Ok(Number::of(value)),
         Value::Bool(_) => Err(wrong()),
         _ => match scalar_text(field, value).map_err(|_| wrong())? {
             None => Ok(None),
-            Some(text) => parse_number(&text).map(Some).ok_or_else(wrong),
+            Some(text) => Number::read(&text).map(Some).ok_or_else(wrong),
         },
     }
 }

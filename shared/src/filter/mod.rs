@@ -5,16 +5,20 @@
 //!
 //! The meaning, in one place: a [`Key`] picks some of a product's [`leaves`](crate::row::leaves), and a [`Test`] holds
 //! when it holds for **any** of them. The negative operators (`doesNotContain`, `!=`, `not` …) are the negation of
-//! the positive, so that they hold where a key has no value. Text compares without regard to case.
+//! the positive, so that they hold where a key has no value. Texts compare without regard to case and to how characters are
+//! composed, numbers exactly, and a text that reads as a number is also that number: see [`Text`].
 
 pub mod grid;
 pub mod pairs;
+mod text;
+
+pub use text::{Text, fold, folded_text};
 
 use crate::date;
+use crate::number::Number;
 use crate::row::Leaf;
 use chrono::NaiveDate;
 use serde_json::Value;
-use std::borrow::Cow;
 
 /// A search's condition.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,12 +56,12 @@ pub enum Test {
     StartsWith(Text),
     /// Its text ends in this.
     EndsWith(Text),
-    /// It is this: as a number where both are numbers, else as text.
+    /// Its text is this.
     Equals(Text),
     /// It is one of these, each as in `Equals`.
     AnyOf(Vec<Text>),
     /// It is a number that stands so to this one.
-    Number(Comparison, f64),
+    Number(Comparison, Number),
     /// It is a date that stands so to this one.
     Date(Comparison, NaiveDate),
 }
@@ -85,56 +89,6 @@ impl Comparison {
     }
 }
 
-/// A text to look for, and what it is as a number.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Text {
-    lower: String,
-    number: Option<f64>,
-}
-
-impl Text {
-    /// The text as written by a client.
-    pub fn new(text: &str) -> Text {
-        Text { lower: text.to_lowercase(), number: parse_number(text) }
-    }
-
-    /// The text in lower case.
-    pub fn lower(&self) -> &str {
-        &self.lower
-    }
-
-    /// The number that the text is, where it is one.
-    pub fn number(&self) -> Option<f64> {
-        self.number
-    }
-
-    fn is_of(&self, leaf: &Value) -> bool {
-        match (leaf.as_f64(), self.number) {
-            (Some(leaf), Some(number)) => leaf == number,
-            _ => lower_text(leaf) == self.lower,
-        }
-    }
-}
-
-/// A number as clients write it. Not what only Rust would read as one (`inf`, `nan`).
-fn parse_number(text: &str) -> Option<f64> {
-    let text = text.trim();
-    let plausible =
-        text.bytes().any(|b| b.is_ascii_digit()) && !text.bytes().any(|b| matches!(b, b'n' | b'N' | b'i' | b'I'));
-    if plausible { text.parse().ok().filter(|n: &f64| n.is_finite()) } else { None }
-}
-
-/// A leaf's text in lower case: strings as they are, numbers and booleans as JSON writes them.
-pub fn lower_text(leaf: &Value) -> Cow<'_, str> {
-    match leaf {
-        Value::String(text) if text.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) => Cow::Borrowed(text),
-        Value::String(text) => Cow::Owned(text.to_lowercase()),
-        Value::Bool(true) => Cow::Borrowed("true"),
-        Value::Bool(false) => Cow::Borrowed("false"),
-        other => Cow::Owned(other.to_string()),
-    }
-}
-
 impl Key {
     /// Whether this key picks the leaves of `path`.
     pub fn picks(&self, path: &str) -> bool {
@@ -159,17 +113,22 @@ impl Test {
     pub fn holds(&self, leaf: &Value) -> bool {
         match self {
             Test::Present => true,
-            Test::Contains(text) => lower_text(leaf).contains(text.lower()),
-            Test::StartsWith(text) => lower_text(leaf).starts_with(text.lower()),
-            Test::EndsWith(text) => lower_text(leaf).ends_with(text.lower()),
-            Test::Equals(text) => text.is_of(leaf),
-            Test::AnyOf(texts) => texts.iter().any(|text| text.is_of(leaf)),
-            Test::Number(comparison, number) => leaf.as_f64().is_some_and(|leaf| comparison.holds(&leaf, number)),
+            Test::Contains(text) => text.is_number(leaf) || folded_text(leaf).contains(text.folded()),
+            Test::StartsWith(text) => text.is_number(leaf) || folded_text(leaf).starts_with(text.folded()),
+            Test::EndsWith(text) => text.is_number(leaf) || folded_text(leaf).ends_with(text.folded()),
+            Test::Equals(text) => is(text, leaf),
+            Test::AnyOf(texts) => texts.iter().any(|text| is(text, leaf)),
+            Test::Number(comparison, number) => Number::of(leaf).is_some_and(|leaf| comparison.holds(&leaf, number)),
             Test::Date(comparison, day) => {
                 leaf.as_str().and_then(date::parse).is_some_and(|leaf| comparison.holds(&leaf, day))
             }
         }
     }
+}
+
+/// Whether a leaf is a text, or the number that it reads as.
+fn is(text: &Text, leaf: &Value) -> bool {
+    text.is_number(leaf) || folded_text(leaf) == text.folded()
 }
 
 impl Filter {
@@ -273,6 +232,7 @@ mod tests {
         assert!(Test::Contains(Text::new("ÄÖ")).holds(&json!("xäöy")));
         assert!(Test::StartsWith(Text::new("TR")).holds(&json!(true)));
         assert!(Test::EndsWith(Text::new("0")).holds(&json!(10)));
+        assert!(Test::Contains(Text::new("ΣΙΓΜΑΣ")).holds(&json!("ΣΙΓΜΑΣΚΟΠΙΟ")));
     }
 
     #[test]
@@ -282,6 +242,25 @@ mod tests {
         assert!(Test::Equals(Text::new("ABC")).holds(&json!("abc")));
         assert!(Test::Equals(Text::new("false")).holds(&json!(false)));
         assert!(!Test::Equals(Text::new("inf")).holds(&json!(1e300)));
+    }
+
+    #[test]
+    fn every_test_of_a_text_holds_for_an_equal_number() {
+        let tests = |text: &str| {
+            let text = Text::new(text);
+            [
+                Test::Contains(text.clone()),
+                Test::StartsWith(text.clone()),
+                Test::EndsWith(text.clone()),
+                Test::Equals(text.clone()),
+                Test::AnyOf(vec![Text::new("other"), text]),
+            ]
+        };
+        for test in tests("2.5e-07") {
+            assert!(test.holds(&json!(2.5e-7)), "{test:?}");
+            assert!(!test.holds(&json!("2.5e-7")) && !test.holds(&json!(2.6e-7)), "{test:?}");
+        }
+        assert!(tests("+5")[0].holds(&json!(5)) && tests("5")[0].holds(&json!(15)));
     }
 
     #[test]
@@ -301,7 +280,9 @@ mod tests {
         assert!(Test::Date(Comparison::GreaterOrEqual, day).holds(&json!("2023-10-31T10:00:00Z")));
         assert!(!Test::Date(Comparison::Greater, day).holds(&json!("2023-10-31")));
         assert!(!Test::Date(Comparison::Less, day).holds(&json!("no date")));
-        assert!(Test::Number(Comparison::Less, 1.5).holds(&json!(1)));
-        assert!(!Test::Number(Comparison::Less, 1.5).holds(&json!("1")));
+        let below = |number: &str| Test::Number(Comparison::Less, Number::read(number).expect("a number"));
+        assert!(below("1.5").holds(&json!(1)));
+        assert!(!below("1.5").holds(&json!("1")) && !below("1.5").holds(&json!("-.inf")));
+        assert!(below("9007199254740993").holds(&json!(9_007_199_254_740_992_i64)));
     }
 }

@@ -4,7 +4,7 @@ use super::bytes::{packed, put, put_all, put_rising, put_signed};
 use super::gather::Gathered;
 use super::read::Page;
 use super::{ACCESS, BY_UID, DAYS, Doc, NUMBERS, UIDS};
-use crate::filter::lower_text;
+use crate::filter::folded_text;
 use chrono::Datelike;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ impl Builder {
         self.products.push(Head { number, uid, day: date_created.num_days_from_ce(), access });
         self.bytes += size_of::<Head>();
         for leaf in leaves {
-            let text = lower_text(&leaf.value);
+            let text = folded_text(&leaf.value);
             self.bytes += Gathered::cost(text.len());
             self.columns.entry(leaf.key).or_default().push(product, &text, leaf.value.is_number());
         }

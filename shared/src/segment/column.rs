@@ -5,6 +5,7 @@ use super::gather::{Entry, GONE, number};
 use super::{Failed, Result};
 use crate::date;
 use crate::filter::{Comparison, Test, Text};
+use crate::number::Number;
 use crate::query::SortValue;
 use fixedbitset::FixedBitSet;
 use memchr::memmem;
@@ -15,7 +16,7 @@ use std::ops::Range;
 #[derive(Debug)]
 pub(super) struct Column<'a> {
     bytes: Cow<'a, [u8]>,
-    /// Where in it the texts of the entries are, in lower case, numbers as JSON writes them, [`END`](super::gather::END) behind each.
+    /// Where in it the texts of the entries are, folded, numbers as JSON writes them, [`END`](super::gather::END) behind each.
     texts: Range<usize>,
     /// Where each text ends, from where they begin.
     ends: Vec<u32>,
@@ -98,19 +99,19 @@ impl Column<'_> {
         &self.texts()[self.begin(entry)..self.ends[entry] as usize]
     }
 
-    /// The text of an entry, in lower case.
+    /// The text of an entry, folded.
     pub(super) fn text(&self, entry: usize) -> &str {
         str::from_utf8(self.bytes(entry)).unwrap_or_default()
     }
 
     /// The number that an entry is, where it is one.
-    fn number(&self, entry: usize) -> f64 {
-        number(self.bytes(entry))
+    fn number(&self, entry: usize) -> Option<Number> {
+        if entry < self.numbers { number(self.bytes(entry)) } else { None }
     }
 
     /// An entry as it is ordered by.
     pub(super) fn entry(&self, entry: usize) -> Entry<'_> {
-        (if entry < self.numbers { self.number(entry) } else { f64::NAN }, self.bytes(entry))
+        (self.number(entry), self.bytes(entry))
     }
 
     /// The entries of products that have a place.
@@ -130,11 +131,7 @@ impl Column<'_> {
 
     /// What products that have the entry are ordered by.
     pub(super) fn value(&self, entry: usize) -> SortValue {
-        if entry < self.numbers {
-            SortValue::Number(self.number(entry))
-        } else {
-            SortValue::Text(self.text(entry).to_owned())
-        }
+        self.number(entry).map_or_else(|| SortValue::Text(self.text(entry).to_owned()), SortValue::Number)
     }
 
     /// The first of the entries that are the same number as this one.
@@ -214,9 +211,11 @@ impl Column<'_> {
     pub(super) fn passing(&self, test: &Test) -> Passing {
         match test {
             Test::Present => self.all(),
-            Test::Contains(text) => self.containing(text.lower().as_bytes()),
-            Test::StartsWith(text) => self.starting(text.lower().as_bytes()),
-            Test::EndsWith(text) => self.each_text(|entry| entry.ends_with(text.lower().as_bytes())),
+            Test::Contains(text) => self.or_number(text, self.containing(text.folded().as_bytes())),
+            Test::StartsWith(text) => self.or_number(text, self.starting(text.folded().as_bytes())),
+            Test::EndsWith(text) => {
+                self.or_number(text, self.each_text(|entry| entry.ends_with(text.folded().as_bytes())))
+            }
             Test::Equals(text) => self.equal(std::slice::from_ref(text)),
             Test::AnyOf(texts) => self.equal(texts),
             Test::Number(comparison, number) => Passing::Within(self.numbers_that(*comparison, *number)),
@@ -269,25 +268,44 @@ impl Column<'_> {
 
     fn equal(&self, texts: &[Text]) -> Passing {
         let ranges = texts.iter().flat_map(|text| {
-            let lower = text.lower().as_bytes();
-            let begin = self.first(self.numbers..self.len(), |own| own >= lower);
-            let end = self.first(begin..self.len(), |own| own > lower);
+            let folded = text.folded().as_bytes();
             // A number's text could only be equal to a text that is that number.
-            let numbers = text.number().map(|number| self.numbers_that(Comparison::Equal, number));
-            [Some(begin as u32..end as u32), numbers].into_iter().flatten().filter(|range| !range.is_empty())
+            let begin = self.first(self.numbers..self.len(), |own| own >= folded);
+            let end = self.first(begin..self.len(), |own| own > folded);
+            std::iter::once(begin as u32..end as u32).chain(self.equal_numbers(text))
         });
-        let mut ranges: Vec<Range<u32>> = ranges.collect();
-        if ranges.len() <= 1 {
-            return Passing::Within(ranges.pop().unwrap_or_default());
-        }
-        let mut each = vec![false; self.len()];
+        self.together(Passing::Within(0..0), ranges.collect())
+    }
+
+    /// What passes, and the numbers that a text reads as.
+    fn or_number(&self, text: &Text, passing: Passing) -> Passing {
+        self.together(passing, self.equal_numbers(text).collect())
+    }
+
+    fn equal_numbers(&self, text: &Text) -> impl Iterator<Item = Range<u32>> {
+        text.numbers().map(|number| self.numbers_that(Comparison::Equal, number))
+    }
+
+    /// What passes, and all in some ranges.
+    fn together(&self, passing: Passing, mut ranges: Vec<Range<u32>>) -> Passing {
+        ranges.retain(|range| !range.is_empty());
+        let mut each = match (passing, ranges.as_slice()) {
+            (passing, []) => return passing,
+            (Passing::Within(none), [only]) if none.is_empty() => return Passing::Within(only.clone()),
+            (Passing::Within(range), _) => {
+                ranges.push(range);
+                vec![false; self.len()]
+            }
+            (Passing::Each(each), _) => each,
+        };
         ranges.into_iter().for_each(|range| each[range.start as usize..range.end as usize].fill(true));
         Passing::Each(each)
     }
 
-    fn numbers_that(&self, comparison: Comparison, number: f64) -> Range<u32> {
+    fn numbers_that(&self, comparison: Comparison, number: Number) -> Range<u32> {
+        let number = Some(number);
         let below = partition_point(0..self.numbers, |entry| self.number(entry) < number) as u32;
-        let not_above = partition_point(0..self.numbers, |entry| self.number(entry) <= number) as u32;
+        let not_above = partition_point(below as usize..self.numbers, |entry| self.number(entry) <= number) as u32;
         match comparison {
             Comparison::Equal => below..not_above,
             Comparison::Less => 0..below,
@@ -317,7 +335,7 @@ mod tests {
     use super::super::bytes::{put, put_all};
     use super::super::gather::{END, Gathered};
     use super::*;
-    use crate::filter::lower_text;
+    use crate::filter::folded_text;
     use serde_json::{Value, json};
 
     /// A column of as many products as there are lists of values, the last of them at the first place.
@@ -327,7 +345,7 @@ mod tests {
         let mut gathered = Gathered::default();
         for (product, values) in (0..).zip(values) {
             for value in values.as_array().expect("a list") {
-                gathered.push(product, &lower_text(value), value.is_number());
+                gathered.push(product, &folded_text(value), value.is_number());
             }
         }
         Column::decode(gathered.encode(&places).into()).expect("a column")
@@ -358,13 +376,19 @@ mod tests {
             ["a"],
             ["ab", "ab", 5],
             [""],
-            ["1e300"]
+            ["1e300"],
+            [9_007_199_254_740_992_i64, 9_007_199_254_740_993_i64, 9_007_199_254_740_992.0],
+            [-9_007_199_254_740_993_i64, 9_999_999_999_999_999_i64, 1e16],
+            [u64::MAX, "18446744073709551616"],
+            ["ΣΙΓΜΑΣΚΟΠΙΟ", "e\u{301}", ".inf", ".nan"],
+            [2.5e-7, "2.5e-07", 511]
         ]);
         let lists = values.as_array().expect("a list");
         let column = column(&values);
-        let words =
-            ["4", "4.0", "ab", "abc", "", "a", "0", "tr", "true", "ö", "\u{0}", "-1", "1e300", "2023-10-31", "x", "c"];
-        let texts = words.iter().map(|word| Text::new(word)).flat_map(|text| {
+        let words = "4 4.0 ab abc a 0 tr true ö \u{0} -1 1e300 2023-10-31 x c ΣΙΓΜΑΣ σιγμας é .inf 2.5e-07 2.5e-7 0.00000025 +5 0777 \
+             9007199254740992 9007199254740993 9007199254740992.0 10000000000000000 18446744073709551616";
+        let words = words.split(' ').chain([""]);
+        let texts = words.map(Text::new).flat_map(|text| {
             [
                 Test::Contains(text.clone()),
                 Test::StartsWith(text.clone()),
@@ -380,9 +404,12 @@ mod tests {
             Comparison::LessOrEqual,
         ];
         let day = date::parse("2023-10-31").expect("a date");
-        let numbers = [-1.0, 0.0, 4.0, 7.5, 1e300];
+        let numbers =
+            "-1 0 4 7.5 1e300 9007199254740993 9007199254740992.0 -9007199254740993 1e16 18446744073709551615";
+        let numbers: Vec<Number> = numbers.split(' ').filter_map(Number::read).collect();
         let compared = every.iter().flat_map(|comparison| {
-            numbers.map(|number| Test::Number(*comparison, number)).into_iter().chain([Test::Date(*comparison, day)])
+            let numbers = numbers.iter().map(|number| Test::Number(*comparison, *number));
+            numbers.chain([Test::Date(*comparison, day)])
         });
         let any = Test::AnyOf(["4", "ab", "zz"].map(Text::new).into());
         for test in texts.chain(compared).chain([Test::Present, any]) {

@@ -3,6 +3,7 @@
 use super::Result;
 use super::bytes::{put, put_all, put_rising};
 use super::column::Column;
+use crate::number::Number;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
@@ -48,7 +49,7 @@ impl Gathered {
         encode(&entries, self.values.iter().map(place).zip(of_values).collect(), places.len())
     }
 
-    /// The distinct values in order, and for each value which of them it is. What is no number has NaN as its number.
+    /// The distinct values in order, and for each value which of them it is.
     fn entries(&self) -> (Vec<Entry<'_>>, Vec<u32>) {
         let mut begin = 0;
         let mut distinct: HashMap<(bool, &[u8]), u32> = HashMap::new();
@@ -58,7 +59,7 @@ impl Gathered {
             let text = &self.texts[begin..*end as usize];
             begin = *end as usize;
             let entry = distinct.entry((*is_number, text)).or_insert_with(|| {
-                entries.push((if *is_number { number(text) } else { f64::NAN }, text));
+                entries.push((if *is_number { number(text) } else { None }, text));
                 entries.len() as u32 - 1
             });
             of_values.push(*entry);
@@ -72,19 +73,24 @@ impl Gathered {
     }
 }
 
-/// The number and the text of an entry. What is no number has NaN as its number, and so comes after all numbers.
-pub(super) type Entry<'a> = (f64, &'a [u8]);
+/// The number that an entry is, where it is one, and its text. What is no number comes after all numbers.
+pub(super) type Entry<'a> = (Option<Number>, &'a [u8]);
 
 fn in_order((number, text): &Entry<'_>, (other, other_text): &Entry<'_>) -> Ordering {
-    number.total_cmp(other).then_with(|| text.cmp(other_text))
+    let by_number = match (number, other) {
+        (Some(number), Some(other)) => number.cmp(other),
+        (number, other) => other.is_some().cmp(&number.is_some()),
+    };
+    by_number.then_with(|| text.cmp(other_text))
 }
 
 /// A column as it is kept: its entries in order, and pairs of a product's place and one of its entries.
 fn encode(entries: &[Entry<'_>], mut pairs: Vec<(u32, u32)>, products: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     put(&mut bytes, entries.len() as u64);
-    put(&mut bytes, entries.iter().filter(|(number, _)| !number.is_nan()).count() as u64);
-    let same: Vec<usize> = (1..entries.len()).filter(|&n| entries[n].0 == entries[n - 1].0).collect();
+    put(&mut bytes, entries.iter().filter(|(number, _)| number.is_some()).count() as u64);
+    let is_same = |n: &usize| entries[*n].0.is_some() && entries[*n].0 == entries[*n - 1].0;
+    let same: Vec<usize> = (1..entries.len()).filter(is_same).collect();
     put(&mut bytes, same.len() as u64);
     same.iter().for_each(|n| put(&mut bytes, *n as u64));
     entries.iter().for_each(|(_, text)| put(&mut bytes, text.len() as u64));
@@ -130,9 +136,9 @@ pub(super) fn merged(columns: &[(Column<'_>, &[u32])], products: usize) -> Resul
     Ok((!pairs.is_empty()).then(|| (encode(&entries, pairs, products), cost)))
 }
 
-/// The number that JSON writes so. The two zeros are one.
-pub(super) fn number(text: &[u8]) -> f64 {
-    str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok()).unwrap_or(f64::INFINITY) + 0.0
+/// The number that JSON writes so.
+pub(super) fn number(text: &[u8]) -> Option<Number> {
+    str::from_utf8(text).ok().and_then(Number::read)
 }
 
 /// Appends which products have which entries.

@@ -36,7 +36,7 @@ use uuid::Uuid;
 
 /// The version of the encoding, and of what leaves are: segments become one without that products are read again. Those of
 /// another version cannot be read, and are made anew.
-pub const FORMAT: i32 = 2;
+pub const FORMAT: i32 = 3;
 /// The most products of a segment.
 pub const MAX_PRODUCTS: usize = 65_536;
 /// How many bytes a [`Builder`] may hold before the segment is to be finished. While it is, a process takes about twice that.

@@ -134,7 +134,7 @@ impl<'a> Ranked<'a> {
         let entries = self.columns.iter().enumerate().flat_map(|(n, column)| (0..column.len()).map(move |e| (n, e)));
         let mut values: Vec<(SortValue, usize, usize)> =
             entries.map(|(column, entry)| (self.columns[column].value(entry), column, entry)).collect();
-        values.sort_by(|(a, ..), (b, ..)| a.compare(b));
+        values.sort_by(|(a, ..), (b, ..)| a.cmp(b));
         let mut ranks: Vec<Vec<u32>> = self.columns.iter().map(|column| vec![0; column.len()]).collect();
         let mut first = 0;
         for n in 0..values.len() {

@@ -78,6 +78,22 @@ fn value() -> impl Strategy<Value = Value> {
         json!(true),
         json!("2024-01-02"),
         json!("2024-01-02T00:00:00"),
+        json!(9_007_199_254_740_992_i64),
+        json!(9_007_199_254_740_993_i64),
+        json!(9_007_199_254_740_992.0),
+        json!(-9_007_199_254_740_993_i64),
+        json!(9_999_999_999_999_999_i64),
+        json!(1e16),
+        json!(u64::MAX),
+        json!("18446744073709551616"),
+        json!(2.5e-7),
+        json!("2.5e-07"),
+        json!("ΣΑΣ"),
+        json!("σας"),
+        json!("É"),
+        json!("e\u{301}"),
+        json!(".inf"),
+        json!(".nan"),
     ];
     prop::sample::select(values.to_vec())
 }

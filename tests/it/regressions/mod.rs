@@ -12,3 +12,6 @@ mod http;
 mod database;
 mod pooler;
 mod settings;
+//! Faults that were found in the field, each kind with a short test of its right value.
+
+mod search;

@@ -2,6 +2,7 @@
 
 use super::Outcome::{Added, Removed, Unchanged, Updated};
 use super::*;
+use serde_json::Number;
 use shared::filter::pairs;
 use shared::store::Lookup;
 use shared::uid;
@@ -89,8 +90,9 @@ async fn any_text_is_kept_and_found(store: &dyn Store) {
         "\u{85}",
         "\u{7f}",
         "null",
+        // Not `é` as well: that is the same.
         "e\u{301}",
-        "é",
+        "è",
         "\u{1b}[0m",
         ":",
         "::",
@@ -183,18 +185,41 @@ async fn many_changes_fit_in_a_batch(store: &dyn Store) {
 
 async fn numbers_are_exact(store: &dyn Store) {
     let numbers: Vec<Value> =
-        [i64::MIN, -1, 0, 1, 9_007_199_254_740_992, 9_007_199_254_740_993, i64::MAX].map(Value::from).into();
-    let floats =
-        [-0.0, 0.0, 0.1, 0.1 + 0.2, 1.0, 1e300, -1e300, 5e-324, f64::MAX, f64::MIN_POSITIVE, 2.0f64.powi(63), 1.5e-7];
+        [i64::MIN, -1, 0, 1, 9_007_199_254_740_992, 9_007_199_254_740_993, 9_999_999_999_999_999, i64::MAX]
+            .map(Value::from)
+            .into();
+    let floats = [
+        -0.0,
+        0.0,
+        0.1,
+        0.1 + 0.2,
+        1.0,
+        1e16,
+        1e300,
+        -1e300,
+        5e-324,
+        f64::MAX,
+        f64::MIN_POSITIVE,
+        2.0f64.powi(53),
+        2.0f64.powi(63),
+        1.5e-7,
+    ];
     let all: Vec<Value> = numbers.into_iter().chain(floats.map(Value::from)).chain([json!(u64::MAX)]).collect();
     let folder = |n: usize| format!("{n:02}");
     let changes = all.iter().enumerate().map(|(n, number)| write(&folder(n), &metadata("eb-1", "n", number.clone())));
     apply(store, changes.collect::<Vec<_>>()).await;
     let by = |sort: &str| query(&json!({"sortModel": [{"field": "n", "sort": sort}], "pageSize": 1000}));
-    let value = |n: usize| all[n].as_f64().expect("a number");
     let uid = |n: usize| uid::on_volume("eb-1", "/v", &at(&folder(n)));
     let mut order: Vec<usize> = (0..all.len()).collect();
-    let compare = |a: usize, b: usize| value(a).partial_cmp(&value(b)).unwrap_or(Ordering::Equal);
+    // Integers beyond what doubles hold are told apart, from each other and from doubles.
+    let compare = |a: usize, b: usize| match (all[a].as_number(), all[b].as_number()) {
+        (Some(a), Some(b)) => {
+            let double = |n: &Number| n.as_f64().unwrap_or_default();
+            let integer = |n: &Number| n.as_i128().unwrap_or(double(n) as i128);
+            double(a).partial_cmp(&double(b)).unwrap_or(Ordering::Equal).then(integer(a).cmp(&integer(b)))
+        }
+        _ => panic!("no numbers"),
+    };
     order.sort_by(|a, b| compare(*a, *b).then(uid(*a).cmp(&uid(*b))));
     assert_eq!(find(store, by("asc"), &staff()).await, order.iter().map(|n| folder(*n)).collect::<Vec<_>>());
     order.sort_by(|a, b| compare(*b, *a).then(uid(*a).cmp(&uid(*b))));

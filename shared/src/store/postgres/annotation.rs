@@ -1,11 +1,69 @@
 //! Annotations: texts that people add to products.
 
+use super::PostgresStore;
 use super::columns::{Cells, day};
 use crate::annotation::{Annotation, Draft, Revision};
-use crate::filter::{Comparison, Test, Text};
+use crate::filter::{Comparison, Test, Text, fold};
 use crate::store::Result;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
+
+/// How many annotations are looked at with one statement.
+const PAGE: i64 = 1000;
+
+impl PostgresStore {
+    /// Has all annotations compare as texts do now: those of a release that folded texts in another way are folded anew.
+    pub(super) async fn fold_annotations(&self) -> Result<()> {
+        let mut after = i64::MIN;
+        while let Some(last) = self.fold_annotations_after(after).await? {
+            after = last;
+        }
+        Ok(())
+    }
+
+    /// Looks at some annotations, and answers the number of the last of them.
+    async fn fold_annotations_after(&self, after: i64) -> Result<Option<i64>> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let folded = fold_page(&mut session, prefix, after).await;
+            session.settle(folded)
+        };
+        self.database.bounded(work).await
+    }
+}
+
+async fn fold_page(connection: &mut PgConnection, prefix: &str, after: i64) -> Result<Option<i64>> {
+    // Text in ASCII is folded in one way only.
+    let page: Vec<(i64, String, Vec<u8>)> = sqlx::query_as(
+        "SELECT id, annotation_text, value FROM annotation WHERE volume_prefix = $1 AND id > $2 \
+         AND octet_length(annotation_text) > char_length(annotation_text) ORDER BY id LIMIT $3",
+    )
+    .bind(prefix)
+    .bind(after)
+    .bind(PAGE)
+    .fetch_all(&mut *connection)
+    .await?;
+    let others: Vec<(i64, &str, Vec<u8>)> = page
+        .iter()
+        .map(|(id, text, value)| (*id, text.as_str(), value, fold(text).into_owned().into_bytes()))
+        .filter(|(.., value, folded)| *value != folded)
+        .map(|(id, text, _, folded)| (id, text, folded))
+        .collect();
+    if !others.is_empty() {
+        // Not where somebody wrote another text meanwhile.
+        sqlx::query(
+            "UPDATE annotation a SET value = n.value FROM unnest($1::bigint[], $2::text[], $3::bytea[]) n(id, text, value) \
+             WHERE a.id = n.id AND a.annotation_text = n.text",
+        )
+        .bind(others.iter().map(|(id, ..)| *id).collect::<Vec<_>>())
+        .bind(others.iter().map(|(_, text, _)| *text).collect::<Vec<_>>())
+        .bind(others.iter().map(|(.., value)| value.as_slice()).collect::<Vec<_>>())
+        .execute(&mut *connection)
+        .await?;
+        touch(connection, prefix).await?;
+    }
+    Ok(page.last().map(|(id, ..)| *id))
+}
 
 pub(super) async fn create(connection: &mut PgConnection, prefix: &str, draft: &Draft) -> Result<()> {
     let Cells { value, day } = Cells::of(&draft.text.clone().into());
@@ -103,8 +161,8 @@ pub(super) async fn numbers(connection: &mut PgConnection, prefix: &str, test: &
 
 /// Writes the condition that holds for the annotations `a` that pass a test: what [`Test::holds`] says of a text.
 fn push_test(sql: &mut QueryBuilder<Postgres>, test: &Test) {
-    let bytes = |text: &Text| text.lower().as_bytes().to_vec();
-    let length = |text: &Text| i32::try_from(text.lower().len()).unwrap_or(i32::MAX);
+    let bytes = |text: &Text| text.folded().as_bytes().to_vec();
+    let length = |text: &Text| i32::try_from(text.folded().len()).unwrap_or(i32::MAX);
     match test {
         Test::Present => sql.push("TRUE"),
         Test::Contains(text) => sql.push("position(").push_bind(bytes(text)).push(" IN a.value) > 0"),

@@ -1,7 +1,7 @@
 //! Values as columns: what is written many rows at a time goes to PostgreSQL as one array a column.
 
 use crate::date;
-use crate::filter::lower_text;
+use crate::filter::folded_text;
 use crate::volume::Stamp;
 use chrono::{Datelike, NaiveDate};
 use serde_json::Value;
@@ -15,7 +15,10 @@ pub(super) struct Cells {
 
 impl Cells {
     pub(super) fn of(value: &Value) -> Cells {
-        Cells { value: lower_text(value).into_owned().into_bytes(), day: value.as_str().and_then(date::parse).map(day) }
+        Cells {
+            value: folded_text(value).into_owned().into_bytes(),
+            day: value.as_str().and_then(date::parse).map(day),
+        }
     }
 }
 

@@ -78,6 +78,7 @@ impl PostgresStore {
     /// Keeps the tail short and the segments few, for as long as the future is polled.
     pub async fn tend(&self) {
         self.until_done(async || self.drop_other_formats().await).await;
+        self.until_done(async || self.fold_annotations().await).await;
         let seal = async {
             let mut settled = None;
             loop {
