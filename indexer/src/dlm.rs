@@ -31,7 +31,15 @@ const PROGRESS: Duration = Duration::from_secs(1);
 pub(crate) async fn follow(store: Arc<PostgresStore>, settings: Option<DlmSettings>) {
     let Some(table) = settings else { return leave(&store).await };
     let look = table.look;
-    let mut follower = Follower { store, table, state: status::Dlm::default(), compared: None };
+    // What an indexer before this one knew is so until the table can be read.
+    let state = loop {
+        match store.dlm_published().await {
+            Ok(state) => break state.unwrap_or_default(),
+            Err(error) => debug!("how data items were followed before is not known: {error}"),
+        }
+        tokio::time::sleep(look.min(PAUSE)).await;
+    };
+    let mut follower = Follower { store, table, state, compared: None, told: None };
     loop {
         let begun = Instant::now();
         let looked = follower.look().await;
@@ -64,6 +72,8 @@ struct Follower {
     state: status::Dlm,
     /// What the table was when it was compared last, and when that was.
     compared: Option<(Signature, Instant)>,
+    /// Why it could not be read, as the log has it.
+    told: Option<String>,
 }
 
 impl Follower {
@@ -113,25 +123,28 @@ impl Follower {
     }
 
     async fn count(&mut self) -> Result<()> {
-        let Counts { products, passed_over, why } = self.store.dlm_counts().await?;
+        let Counts { products, passed_over, first } = self.store.dlm_counts().await?;
         self.state.products = products;
         self.state.passed_over = passed_over;
-        self.state.first_passed_over = why;
-        self.state.accessible = true;
-        self.state.error = None;
+        self.state.first_passed_over = first;
         Ok(())
     }
 
     /// Tells how the table stands.
     async fn note(&mut self, looked: Result<()>) {
-        if let Err(error) = looked {
-            let error = error.to_string();
-            if self.state.error.as_ref() != Some(&error) {
+        let error = looked.err().map(|error| error.to_string());
+        if let Some(error) = &error {
+            if self.told.as_ref() != Some(error) {
                 warn!("data items of the Data Lifecycle Manager cannot be read: {error}");
             }
-            self.state.accessible = false;
-            self.state.error = Some(error);
+            // What was read of it stays, whoever read it.
+            if let Err(error) = self.count().await {
+                debug!("what was read of data items is not counted: {error}");
+            }
         }
+        self.state.accessible = error.is_none();
+        self.told.clone_from(&error);
+        self.state.error = error;
         self.publish().await;
     }
 
@@ -165,11 +178,8 @@ fn changes(page: &[Uuid], read: Vec<Read>) -> Vec<Change> {
         .map(|uid| Change::ItemGone(*uid))
         .collect();
     let items = read.into_iter().map(|Read { uid, version, item }| {
-        let size = item.as_ref().and_then(shared::dlm::DataItem::bytes);
-        let product = match item {
-            None => Err("the metadata is larger than 16 MiB".to_owned()),
-            Some(item) => item.product().map(Arc::new).map_err(|error| error.to_string()),
-        };
+        let size = item.as_ref().ok().and_then(shared::dlm::DataItem::bytes);
+        let product = item.and_then(|item| item.product().map(Arc::new).map_err(|error| error.to_string()));
         if let Err(error) = &product {
             warn!(%uid, "a data item of the Data Lifecycle Manager is passed over: {error}");
         }

@@ -11,7 +11,7 @@ pub const STORE: &str = "DLM";
 const OWN: &str = "dlm";
 
 /// A row of the manager's table that carries metadata and is not deleted.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct DataItem {
     /// The manager's own uid, which is the product's.
     pub uid: Uuid,
@@ -23,6 +23,12 @@ pub struct DataItem {
     pub state: Option<String>,
     /// Where it is.
     pub uri: Option<String>,
+    /// What it is a copy of: copies at several storages are items of their own.
+    pub oid: Option<String>,
+    /// Which version of that it is.
+    pub version: Option<String>,
+    /// The storage that it is at.
+    pub storage: Option<String>,
     /// Its size in bytes.
     pub size: Option<i64>,
 }
@@ -39,7 +45,8 @@ pub enum BadItem {
 }
 
 impl DataItem {
-    /// The product that it is. Beside its metadata it has `dlm.item_state`, `dlm.item_name` and `dlm.uri`.
+    /// The product that it is. Beside its metadata it has what the manager knows of it, as `dlm.item_state` and so on: whatever
+    /// the metadata says under these keys, nested or dotted, is not it.
     ///
     /// # Errors
     /// Where the metadata is no map or names no execution block.
@@ -47,15 +54,42 @@ impl DataItem {
         let metadata = json::parse(self.metadata.as_bytes()).map_err(|error| BadItem::Json(error.to_string()))?;
         let mut product = Product::from_metadata(metadata, STORE)?;
         product.uid = self.uid;
-        let mut own = Map::new();
-        for (key, value) in [("item_state", &self.state), ("item_name", &self.name), ("uri", &self.uri)] {
-            own.extend(value.clone().map(|value| (key.to_owned(), Value::from(value))));
-        }
-        product.metadata.insert(OWN.to_owned(), Value::Object(own));
+        self.show(&mut product.metadata);
         Ok(product)
     }
 
-    /// Its size in bytes, where known.
+    /// Puts what the manager knows into the metadata.
+    fn show(&self, metadata: &mut Map<String, Value>) {
+        let text = |text: &Option<String>| text.clone().map(Value::from);
+        let version = self.version.as_ref().and_then(|version| version.parse::<i64>().ok()).map(Value::from);
+        let own = [
+            ("item_state", text(&self.state)),
+            ("item_name", text(&self.name)),
+            ("uri", text(&self.uri)),
+            ("oid", text(&self.oid)),
+            ("item_version", version.or_else(|| text(&self.version))),
+            ("storage_id", text(&self.storage)),
+        ];
+        metadata.retain(|key, _| {
+            let name = key.strip_prefix(OWN).and_then(|rest| rest.strip_prefix('.'));
+            name.is_none_or(|name| own.iter().all(|(own, _)| *own != name))
+        });
+        let known = own.iter().filter_map(|(name, value)| Some((*name, value.clone()?)));
+        match metadata.get_mut(OWN) {
+            Some(Value::Object(nested)) => {
+                nested.retain(|name, _| own.iter().all(|(own, _)| own != name));
+                nested.extend(known.map(|(name, value)| (name.to_owned(), value)));
+            }
+            None | Some(Value::Null) => {
+                let nested: Map<String, Value> = known.map(|(name, value)| (name.to_owned(), value)).collect();
+                metadata.insert(OWN.to_owned(), nested.into());
+            }
+            // What stands there has no room for more.
+            Some(_) => metadata.extend(known.map(|(name, value)| (format!("{OWN}.{name}"), value))),
+        }
+    }
+
+    /// Its size in bytes, where known. A negative one says nothing.
     pub fn bytes(&self) -> Option<u64> {
         self.size.and_then(|size| u64::try_from(size).ok())
     }
@@ -74,13 +108,16 @@ mod tests {
             name: Some("vis".to_owned()),
             state: Some("READY".to_owned()),
             uri: None,
+            oid: Some("o".to_owned()),
+            version: Some("3".to_owned()),
+            storage: None,
             size: Some(-1),
         }
     }
 
     #[test]
     fn an_item_shows_what_the_manager_knows() {
-        let item = item(r#"{"execution_block": "eb-x-20240102-1", "dlm": "mine"}"#);
+        let item = item(r#"{"execution_block": "eb-x-20240102-1"}"#);
         let product = item.product().expect("a product");
         let row = row::row(1, &product, item.bytes());
         assert_eq!(row["uid"], json!(Uuid::from_u128(7).to_string()));
@@ -88,7 +125,36 @@ mod tests {
         assert_eq!(row["dataproduct_file"], json!("None"));
         assert_eq!(row["dlm.item_state"], json!("READY"));
         assert_eq!(row["dlm.item_name"], json!("vis"));
-        assert!(!row.contains_key("dlm.uri") && !row.contains_key("size"));
+        assert_eq!((&row["dlm.oid"], &row["dlm.item_version"]), (&json!("o"), &json!(3)));
+        for absent in ["dlm.uri", "dlm.storage_id", "size"] {
+            assert!(!row.contains_key(absent), "{absent}");
+        }
+    }
+
+    #[test]
+    fn what_the_manager_knows_is_what_shows() {
+        for (metadata, expected) in [
+            (
+                json!({"dlm": {"item_name": "mine", "x": 1}, "dlm.uri": "z", "dlm.item_state": {"a": 1}, "dlm.y": 2}),
+                json!({"dlm.item_state": "READY", "dlm.item_name": "vis", "dlm.oid": "o", "dlm.item_version": 3, "dlm.x": 1, "dlm.y": 2}),
+            ),
+            (
+                json!({"dlm": "mine", "dlm.item_name": "mine"}),
+                json!({"dlm": "mine", "dlm.item_state": "READY", "dlm.item_name": "vis", "dlm.oid": "o", "dlm.item_version": 3}),
+            ),
+            (
+                json!({"dlm": {"storage_id": "mine", "item_version": {"b": 1}, "uri": ["z"]}, "dlmx": 1, "item_name": "n"}),
+                json!({"dlm.item_state": "READY", "dlm.item_name": "vis", "dlm.oid": "o", "dlm.item_version": 3, "dlmx": 1, "item_name": "n"}),
+            ),
+        ] {
+            let mut whole = metadata.clone();
+            whole["execution_block"] = json!("eb-x-20240102-1");
+            let product = item(&whole.to_string()).product().expect("a product");
+            let row = row::row(1, &product, None);
+            let shown: Map<String, Value> =
+                row.into_iter().filter(|(key, _)| key.starts_with("dlm") || key == "item_name").collect();
+            assert_eq!(Value::from(shown), expected, "{metadata}");
+        }
     }
 
     #[test]

@@ -145,9 +145,9 @@ pub struct Dlm {
     pub items: u64,
     /// Those of them that are products.
     pub products: u64,
-    /// Those that carry metadata that makes no product.
+    /// Those whose metadata looks like a product's and makes none.
     pub passed_over: u64,
-    /// One of them, and why.
+    /// The first of them by uid, and why.
     pub first_passed_over: Option<String>,
     /// When it was compared last.
     pub read_at: Option<DateTime<Utc>>,

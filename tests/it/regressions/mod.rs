@@ -14,4 +14,5 @@ mod pooler;
 mod settings;
 //! Faults that were found in the field, each kind with a short test of its right value.
 
+mod dlm;
 mod search;

@@ -149,6 +149,7 @@ fn item(n: u128, metadata: &str) -> Change {
         state: Some("READY".to_owned()),
         uri: None,
         size: Some(7),
+        ..DataItem::default()
     };
     let product = own.product().map(Arc::new).map_err(|error| error.to_string());
     Change::Item(Item { uid, version: format!("1:{n}"), product, size: own.bytes() })

@@ -56,6 +56,7 @@ fn sources() -> Vec<Change> {
             state: Some("READY".to_owned()),
             uri: None,
             size: Some(12),
+            ..DataItem::default()
         };
         let product = own.product().map(Arc::new).map_err(|error| error.to_string());
         Change::Item(Item { uid: own.uid, version: format!("1:{n}"), product, size: own.bytes() })
