@@ -16,6 +16,14 @@ pub struct Number {
 }
 
 impl Number {
+    /// What stands for none where numbers are ordered with what is no number: it comes after all.
+    pub(crate) const NONE: Number = Number { nearest: f64::NAN, rest: 0 };
+
+    /// Whether it is one, and not [`NONE`](Self::NONE).
+    pub(crate) fn is_one(self) -> bool {
+        !self.nearest.is_nan()
+    }
+
     /// The number that a JSON value is, where it is one.
     pub fn of(value: &Value) -> Option<Number> {
         let Value::Number(number) = value else { return None };
@@ -27,16 +35,27 @@ impl Number {
     /// An integer beyond 64 bits is the nearest double, for the index has none.
     pub fn read(text: &str) -> Option<Number> {
         let text = text.trim();
-        let integer = text.parse::<i64>().map(i128::from).or_else(|_| text.parse::<u64>().map(i128::from));
-        if let Ok(integer) = integer {
+        let integer = || text.parse::<i64>().map(i128::from).or_else(|_| text.parse::<u64>().map(i128::from));
+        // Not what only Rust would read as a number (`inf`, `nan`).
+        let of_double = |b: &u8| matches!(b, b'.' | b'e' | b'E');
+        let (mut whole, mut plausible) = (true, true);
+        for b in text.as_bytes() {
+            whole &= !of_double(b);
+            plausible &= of_double(b) || matches!(b, b'0'..=b'9' | b'+' | b'-');
+        }
+        if whole && let Ok(integer) = integer() {
             return Some(Number::integer(integer));
         }
-        // Not what only Rust would read as one (`inf`, `nan`).
-        let plausible = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
         if plausible { text.parse().ok().and_then(Number::float) } else { None }
     }
 
     fn integer(integer: i128) -> Number {
+        // Most are what a double holds.
+        if let Ok(small) = i64::try_from(integer)
+            && small.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS
+        {
+            return Number { nearest: small as f64, rest: 0 };
+        }
         let nearest = integer as f64;
         // Of 64 bits a double leaves out 11.
         Number { nearest, rest: (integer - nearest as i128) as i16 }
@@ -50,7 +69,7 @@ impl Number {
 
 impl Ord for Number {
     fn cmp(&self, other: &Number) -> Ordering {
-        self.nearest.total_cmp(&other.nearest).then(self.rest.cmp(&other.rest))
+        self.nearest.total_cmp(&other.nearest).then_with(|| self.rest.cmp(&other.rest))
     }
 }
 

@@ -63,7 +63,10 @@ pub fn fold(text: &str) -> Cow<'_, str> {
         let folded = !text.bytes().any(|b| b.is_ascii_uppercase());
         return if folded { Cow::Borrowed(text) } else { Cow::Owned(text.to_ascii_lowercase()) };
     }
-    let folded: String = composed(text).chars().flat_map(folded_char).collect();
+    let mut folded = String::with_capacity(text.len());
+    for c in composed(text).chars() {
+        if c.is_ascii() { folded.push(c.to_ascii_lowercase()) } else { folded.extend(folded_char(c)) }
+    }
     // A character in lower case may compose where it does not in upper case.
     Cow::Owned(match composed(&folded) {
         Cow::Borrowed(_) => folded,
@@ -72,6 +75,10 @@ pub fn fold(text: &str) -> Cow<'_, str> {
 }
 
 fn composed(text: &str) -> Cow<'_, str> {
+    // The first character that composes is U+0300, whose first byte is 0xCC.
+    if text.bytes().all(|b| b < 0xcc) {
+        return Cow::Borrowed(text);
+    }
     match is_nfc_quick(text.chars()) {
         IsNormalized::Yes => Cow::Borrowed(text),
         _ => Cow::Owned(text.nfc().collect()),

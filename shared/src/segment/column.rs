@@ -104,9 +104,9 @@ impl Column<'_> {
         str::from_utf8(self.bytes(entry)).unwrap_or_default()
     }
 
-    /// The number that an entry is, where it is one.
-    fn number(&self, entry: usize) -> Option<Number> {
-        if entry < self.numbers { number(self.bytes(entry)) } else { None }
+    /// The number that an entry is, or [`Number::NONE`].
+    fn number(&self, entry: usize) -> Number {
+        if entry < self.numbers { number(self.bytes(entry)) } else { Number::NONE }
     }
 
     /// An entry as it is ordered by.
@@ -131,7 +131,10 @@ impl Column<'_> {
 
     /// What products that have the entry are ordered by.
     pub(super) fn value(&self, entry: usize) -> SortValue {
-        self.number(entry).map_or_else(|| SortValue::Text(self.text(entry).to_owned()), SortValue::Number)
+        match self.number(entry) {
+            number if number.is_one() => SortValue::Number(number),
+            _ => SortValue::Text(self.text(entry).to_owned()),
+        }
     }
 
     /// The first of the entries that are the same number as this one.
@@ -303,7 +306,6 @@ impl Column<'_> {
     }
 
     fn numbers_that(&self, comparison: Comparison, number: Number) -> Range<u32> {
-        let number = Some(number);
         let below = partition_point(0..self.numbers, |entry| self.number(entry) < number) as u32;
         let not_above = partition_point(below as usize..self.numbers, |entry| self.number(entry) <= number) as u32;
         match comparison {

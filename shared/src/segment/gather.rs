@@ -59,7 +59,7 @@ impl Gathered {
             let text = &self.texts[begin..*end as usize];
             begin = *end as usize;
             let entry = distinct.entry((*is_number, text)).or_insert_with(|| {
-                entries.push((if *is_number { number(text) } else { None }, text));
+                entries.push((if *is_number { number(text) } else { Number::NONE }, text));
                 entries.len() as u32 - 1
             });
             of_values.push(*entry);
@@ -73,23 +73,19 @@ impl Gathered {
     }
 }
 
-/// The number that an entry is, where it is one, and its text. What is no number comes after all numbers.
-pub(super) type Entry<'a> = (Option<Number>, &'a [u8]);
+/// The number of an entry, or [`Number::NONE`], and its text.
+pub(super) type Entry<'a> = (Number, &'a [u8]);
 
 fn in_order((number, text): &Entry<'_>, (other, other_text): &Entry<'_>) -> Ordering {
-    let by_number = match (number, other) {
-        (Some(number), Some(other)) => number.cmp(other),
-        (number, other) => other.is_some().cmp(&number.is_some()),
-    };
-    by_number.then_with(|| text.cmp(other_text))
+    number.cmp(other).then_with(|| text.cmp(other_text))
 }
 
 /// A column as it is kept: its entries in order, and pairs of a product's place and one of its entries.
 fn encode(entries: &[Entry<'_>], mut pairs: Vec<(u32, u32)>, products: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     put(&mut bytes, entries.len() as u64);
-    put(&mut bytes, entries.iter().filter(|(number, _)| number.is_some()).count() as u64);
-    let is_same = |n: &usize| entries[*n].0.is_some() && entries[*n].0 == entries[*n - 1].0;
+    put(&mut bytes, entries.iter().filter(|(number, _)| number.is_one()).count() as u64);
+    let is_same = |n: &usize| entries[*n].0.is_one() && entries[*n].0 == entries[*n - 1].0;
     let same: Vec<usize> = (1..entries.len()).filter(is_same).collect();
     put(&mut bytes, same.len() as u64);
     same.iter().for_each(|n| put(&mut bytes, *n as u64));
@@ -137,8 +133,8 @@ pub(super) fn merged(columns: &[(Column<'_>, &[u32])], products: usize) -> Resul
 }
 
 /// The number that JSON writes so.
-pub(super) fn number(text: &[u8]) -> Option<Number> {
-    str::from_utf8(text).ok().and_then(Number::read)
+pub(super) fn number(text: &[u8]) -> Number {
+    str::from_utf8(text).ok().and_then(Number::read).unwrap_or(Number::NONE)
 }
 
 /// Appends which products have which entries.
