@@ -5,28 +5,50 @@
 //! over meanwhile: then all it knows is thrown away, and it stands by.
 
 use crate::daemon::{Health, State};
-use shared::store::postgres::lease::{Candidate, Lease};
+use shared::process::Place;
+use shared::store::postgres::lease::{Attempt, Candidate, Lease};
 use shared::store::postgres::listen::Ear;
 use std::time::Duration;
 use tracing::{info, warn};
 
 /// The longest pause between two looks at a lease that another holds.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often a holder that runs in the same place is looked at, which costs a call of the operating system.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// Stands by until the lease is ours.
 pub(crate) async fn acquire(candidate: &Candidate, ear: &Ear, health: &Health) -> Lease {
     loop {
+        let mut holder = None;
         match candidate.acquire().await {
-            Ok(Some(lease)) => {
+            Ok(Attempt::Taken(lease)) => {
                 info!(epoch = lease.epoch(), "holding the lease");
                 return lease;
             }
-            Ok(None) => health.set(State::StandingBy),
+            Ok(Attempt::Held(place)) => {
+                holder = place;
+                health.set(State::StandingBy);
+            }
             Err(error) => health.wait(&error),
         }
-        let look = LOOK.min(candidate.term() / 5);
-        // Told of a release, or after a while.
-        let _ = tokio::time::timeout(look, ear.released()).await;
+        // Told of a release or of the holder's end, or after a while.
+        tokio::select! {
+            () = ear.released() => {}
+            () = is_left(holder) => {}
+            () = tokio::time::sleep(LOOK.min(candidate.term() / 5)) => {}
+        }
+    }
+}
+
+/// Waits until a process in the same place is no more; for ever where nobody knows.
+async fn is_left(place: Option<Place>) {
+    match place {
+        Some(place) => {
+            while !place.is_left() {
+                tokio::time::sleep(GLANCE).await;
+            }
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -5,9 +5,11 @@ use crate::daemons::Site;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 use tests::postgres::{Database, Postgres};
-use tests::program::{Daemons, Server};
+use tests::program::{Daemons, Server, binary};
 use tests::volume::{METADATA, Volume};
 
 /// The shortest term there is.
@@ -32,26 +34,127 @@ fn epoch(indexer: &Server) -> Value {
 #[test]
 fn holders_that_are_killed_again_and_again_lose_and_double_nothing() {
     let (products, kills) = (5000, 20);
-    let site = Site::new().with(TERM.0, TERM.1).with("INDEXING_BATCH_SIZE", "25");
+    // A term that nobody waits for: who runs in the same place knows that they are no more.
+    let site = Site::new().with(TERM.0, "300").with("INDEXING_BATCH_SIZE", "25");
     fill(&site.volume, products);
     let undisturbed = Undisturbed::begin(&site.volume);
     let mut random = Random(0x5eed);
     let mut holder = site.daemons.indexer();
+    let mut takeovers = Vec::new();
     for kill in 0..kills {
         assert_eq!(epoch(&holder), kill + 1);
         let standby = site.daemons.indexer();
+        standby.wait_for_state("standing by");
         // Somewhere in its work, and somewhere in a transaction.
         let enough = count(&site.database) + random.below(2 * products as u64 / kills);
         let pause = Duration::from_millis(random.below(30));
         tests::wait_for("some products", || (count(&site.database) >= enough.min(products as u64)).then_some(()));
         let begun = Instant::now();
         tests::wait_for("a moment", || (begun.elapsed() >= pause).then_some(()));
+        let begun = Instant::now();
         drop(std::mem::replace(&mut holder, standby));
+        epoch(&holder);
+        takeovers.push(begun.elapsed());
     }
+    takeovers.sort();
+    eprintln!(
+        "takeover after SIGKILL in the same place, {kills} times: {:?}, median {:?}, at most {:?}",
+        takeovers[0],
+        takeovers[takeovers.len() / 2],
+        takeovers[takeovers.len() - 1]
+    );
     undisturbed.is_what_becomes_of(&site.database, products);
     one_writer_at_a_time(&site.database);
     let epochs = site.database.value("SELECT count(DISTINCT epoch) FROM data_product");
     assert!(epochs.as_u64() > Some(kills / 2), "only {epochs} of them came to write");
+}
+
+/// A command that starts `dpd-indexer` as the first process of a container that is called `pod`; `None` where none can be
+/// made.
+fn contained(site: &Site, pod: &str) -> Option<Command> {
+    let contain = |program: &Path| {
+        let mut command = site.daemons.command("unshare");
+        command.args(["-Urpfu", "--mount-proc", "--kill-child", "sh", "-c", "hostname \"$0\" && exec \"$@\"", pod]);
+        command.arg(program);
+        command
+    };
+    let possible = contain(Path::new("true")).status().is_ok_and(|status| status.success());
+    if !possible {
+        eprintln!("not tested in containers, since none can be made here");
+    }
+    possible.then(|| contain(&binary("dpd-indexer")))
+}
+
+#[test]
+fn a_container_that_is_started_again_succeeds_itself_at_once() {
+    let site = Site::new().with(TERM.0, "300");
+    site.products(3);
+    for kill in 0..3 {
+        let Some(command) = contained(&site, "pod-0") else { return };
+        let indexer = Server::with(command, false);
+        assert_eq!(epoch(&indexer), kill + 1);
+        assert_eq!(indexer.status()["name"], "pod-0");
+        wait_for_all(&site.database, 3);
+    }
+}
+
+#[test]
+fn two_that_are_called_the_same_do_not_depose_each_other() {
+    let site = Site::new().with(TERM.0, "300");
+    site.products(1);
+    let Some(command) = contained(&site, "pod-0") else { return };
+    let first = Server::with(command, false);
+    assert_eq!(epoch(&first), 1);
+    let second = Server::with(contained(&site, "pod-0").expect("another"), false);
+    // It took the first for what it was before, which the fence makes harmless. The first knows better.
+    assert_eq!(epoch(&second), 2);
+    first.wait_for_state("standing by");
+    site.volume.product("eb-1", "eb-a-20240101-1", "");
+    tests::wait_for("the product", || (count(&site.database) == 2).then_some(()));
+    let looks = "SELECT last_heartbeat, epoch FROM dpd_indexing_state";
+    let before = site.database.rows(looks);
+    // Longer than it takes to look three times.
+    let begun = Instant::now();
+    tests::wait_for("some looks", || (begun.elapsed() > Duration::from_secs(3)).then_some(()));
+    assert_eq!(site.database.rows(looks), before);
+    one_writer_at_a_time(&site.database);
+    // One that is called otherwise waits for the term.
+    let third = Server::with(contained(&site, "pod-1").expect("a third"), false);
+    third.wait_for_state("standing by");
+    drop(second);
+    third.wait_for_state("standing by");
+    first.wait_for_state("standing by");
+}
+
+#[test]
+fn a_holder_that_stands_still_is_not_taken_for_dead() {
+    let site = Site::new().with(TERM.0, "300");
+    let holder = site.daemons.indexer();
+    assert_eq!(epoch(&holder), 1);
+    holder.signal(Signal::STOP);
+    let standby = site.daemons.indexer();
+    standby.wait_for_state("standing by");
+    let begun = Instant::now();
+    tests::wait_for("some looks", || (begun.elapsed() > Duration::from_secs(2)).then_some(()));
+    assert_eq!(site.database.value("SELECT epoch FROM dpd_indexing_state"), 1);
+    holder.signal(Signal::CONT);
+    standby.wait_for_state("standing by");
+    drop(holder);
+    assert_eq!(epoch(&standby), 2);
+}
+
+#[test]
+fn a_holder_of_the_release_before_that_leaves_no_place_is_succeeded_by_its_term() {
+    let site = Site::new().with(TERM.0, "4");
+    let holder = site.daemons.indexer();
+    assert_eq!(epoch(&holder), 1);
+    // As it writes it: what another left there stays.
+    site.database
+        .execute("UPDATE dpd_indexing_state SET holder = gen_random_uuid(), last_heartbeat = clock_timestamp()");
+    holder.wait_for_log("another indexer took over", 1);
+    let status = holder.wait_for_state("standing by");
+    assert_eq!(status["epoch"], Value::Null);
+    assert_eq!(epoch(&holder), 2);
 }
 
 /// Makes whoever writes to a table wait until a `COMMIT`, does what has something written, and waits until somebody waits.

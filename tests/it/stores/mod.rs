@@ -41,7 +41,7 @@ use shared::query::Query;
 use shared::row::row;
 use shared::segment::Tiers;
 use shared::store::memory::{MemoryStore, Sealing, Waiting};
-use shared::store::postgres::lease::Candidate;
+use shared::store::postgres::lease::{Attempt, Candidate};
 use shared::store::postgres::listen::Ear;
 use shared::store::postgres::{Database, PostgresStore};
 use shared::store::{Change, Hit, Outcome, Store};
@@ -86,7 +86,7 @@ impl Home {
         let origin = volume_settings(volume).origin;
         let ear = Arc::new(Ear::on(&self.database, &prefix));
         let candidate = Candidate::new(self.database.clone(), prefix, origin, "test".to_owned(), &indexing);
-        let lease = candidate.acquire().await.expect("a database").expect("a free lease");
+        let Ok(Attempt::Taken(lease)) = candidate.acquire().await else { panic!("no free lease") };
         PostgresStore::of_indexer(self.database.clone(), Arc::new(lease), ear)
     }
 

@@ -4,16 +4,25 @@
 //! locks the row and compares the epoch, so that nobody writes after somebody else took over, however late he wakes: the
 //! lease and what it guards are in one database. Beside that the holder doubts himself: when he could not renew
 //! within the term, counted from before the attempt on his own monotonic clock, he does not even try to write.
+//!
+//! The term is for holders of whom nobody knows. Of two it is known that they are no more, and they are succeeded at once:
+//! a process in the place of the candidate that is [gone](Place::is_left), and one that was called as the candidate is when
+//! this one came, as a container that is started again. The latter may be wrong, where two are called the same; it costs
+//! one takeover, for who comes later finds a holder that came after him.
 
 use super::database::Database;
 use crate::config::IndexingSettings;
 use crate::identity::VolumePrefix;
+use crate::process::Place;
 use crate::product::Origin;
 use crate::store::{Result, StoreError};
-use sqlx::{Connection, Row};
-use std::sync::{Mutex, PoisonError};
+use serde::{Deserialize, Serialize};
+use sqlx::types::Json;
+use sqlx::{Connection, PgConnection, Row};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use tracing::info;
 use uuid::Uuid;
 
 /// The channel on which all of this is told: `released PREFIX`, `reindex PREFIX`.
@@ -33,6 +42,26 @@ pub struct Candidate {
     /// What people know it by.
     name: String,
     term: Duration,
+    place: Option<Place>,
+    /// The epoch that was when it came.
+    found: Arc<OnceLock<i64>>,
+}
+
+/// Where a holder runs, as the volume's row has it. Of another holder than the row's it tells nothing.
+#[derive(Debug, Serialize, Deserialize)]
+struct PlaceOf {
+    holder: Uuid,
+    #[serde(flatten)]
+    place: Place,
+}
+
+/// What trying to take a lease came to.
+#[derive(Debug)]
+pub enum Attempt {
+    /// It is ours.
+    Taken(Lease),
+    /// Another holds it, who runs here, where that is known.
+    Held(Option<Place>),
 }
 
 /// A lease that was taken.
@@ -54,14 +83,16 @@ impl Candidate {
         name: String,
         settings: &IndexingSettings,
     ) -> Candidate {
-        Candidate { database, prefix, origin, holder: Uuid::new_v4(), name, term: settings.term }
+        let (holder, place) = (Uuid::new_v4(), Place::own());
+        Candidate { database, prefix, origin, holder, name, term: settings.term, place, found: Arc::default() }
     }
 
-    /// Takes the lease if it is free or its holder was silent for longer than the term that he promised.
+    /// Takes the lease if it is free, if its holder was silent for longer than the term that he promised, or if he is
+    /// surely no more.
     ///
     /// # Errors
     /// When the database cannot be used.
-    pub async fn acquire(&self) -> Result<Option<Lease>> {
+    pub async fn acquire(&self) -> Result<Attempt> {
         let attempted = Instant::now();
         let work = async {
             let mut session = self.database.session().await?;
@@ -75,11 +106,12 @@ impl Candidate {
             .bind(self.derivation())
             .execute(&mut *transaction)
             .await?;
+            let (dead, place) = self.look_at_holder(&mut transaction).await?;
             let row = sqlx::query(
                 "UPDATE dpd_indexing_state SET epoch = epoch + 1, holder = $2, indexed_by = $3, lease_seconds = $4, \
                  last_heartbeat = clock_timestamp(), indexing_running = false, volume_name = $5, origin = $6, \
-                 generation = generation + (origin <> $6)::integer \
-                 WHERE volume_prefix = $1 AND (holder IS NULL OR \
+                 generation = generation + (origin <> $6)::integer, place = $7 \
+                 WHERE volume_prefix = $1 AND (holder IS NULL OR holder = $8 OR \
                  clock_timestamp() > last_heartbeat + make_interval(secs => lease_seconds)) \
                  RETURNING epoch, generation",
             )
@@ -89,19 +121,45 @@ impl Candidate {
             .bind(self.term.as_secs_f64())
             .bind(&self.origin.name)
             .bind(self.derivation())
+            .bind(self.place.clone().map(|place| Json(PlaceOf { holder: self.holder, place })))
+            .bind(dead)
             .fetch_optional(&mut *transaction)
             .await?;
             transaction.commit().await?;
-            session.settle(Ok(row))
+            session.settle(Ok((row, dead, place)))
         };
-        let Some(row) = self.database.bounded(work).await? else { return Ok(None) };
-        Ok(Some(Lease {
+        let (row, dead, place) = self.database.bounded(work).await?;
+        let Some(row) = row else { return Ok(Attempt::Held(place)) };
+        if dead.is_some() {
+            info!("the indexer that held the lease is no more; it is succeeded before its term ends");
+        }
+        Ok(Attempt::Taken(Lease {
             candidate: self.clone(),
             epoch: row.try_get("epoch")?,
             generation: row.try_get("generation")?,
             valid_until: Mutex::new(attempted + self.term),
             lost: watch::Sender::new(false),
         }))
+    }
+
+    /// The holder, where he is surely no more, and where he runs or ran, where that is known.
+    async fn look_at_holder(&self, connection: &mut PgConnection) -> Result<(Option<Uuid>, Option<Place>)> {
+        let row =
+            sqlx::query("SELECT epoch, holder, indexed_by, place FROM dpd_indexing_state WHERE volume_prefix = $1")
+                .bind(self.prefix.as_str())
+                .fetch_one(connection)
+                .await?;
+        let epoch: i64 = row.try_get("epoch")?;
+        let was_there = *self.found.get_or_init(|| epoch) == epoch;
+        let Some(holder) = row.try_get::<Option<Uuid>, _>("holder")? else { return Ok((None, None)) };
+        let named: Option<String> = row.try_get("indexed_by")?;
+        // What another release writes there is as good as nothing.
+        let place: Option<Json<serde_json::Value>> = row.try_get("place")?;
+        let place = place.and_then(|Json(place)| serde_json::from_value::<PlaceOf>(place).ok());
+        let place = place.filter(|place| place.holder == holder).map(|place| place.place);
+        let came_again = was_there && named.as_ref() == Some(&self.name);
+        let is_dead = came_again || place.as_ref().is_some_and(Place::is_left);
+        Ok((is_dead.then_some(holder), place))
     }
 
     /// All that decides on a product beside its metadata file.

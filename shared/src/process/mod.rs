@@ -1,5 +1,9 @@
 //! What a process is to the operating system.
 
+mod place;
+
+pub use place::Place;
+
 use std::future::Future;
 use std::io;
 use tokio::signal::unix::{SignalKind, signal};
