@@ -13,7 +13,7 @@ use shared::server::Patience;
 use shared::store::StoreError;
 use shared::store::postgres::lease::{Candidate, Lease};
 use shared::store::postgres::listen::Ear;
-use shared::store::postgres::{Database, PostgresStore, registered, schema};
+use shared::store::postgres::{Database, PostgresStore, prefix_by_name, prefix_of, registered, schema};
 use shared::volume::Volume;
 use shared::{process, server};
 use std::convert::Infallible;
@@ -35,6 +35,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// a migration or a mount that hangs, it turns.
 const TURN: Duration = Duration::from_secs(2);
 const STOPPED: Duration = Duration::from_secs(30);
+/// How often it is looked whether a volume that has no identity was given one.
+const NAMED: Duration = Duration::from_secs(2);
 /// How long the volume may take to answer before that is told.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long answers on the health port may take to end.
@@ -181,13 +183,17 @@ pub async fn run(
     }
     let lease = held.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(lease) = lease {
-        match lease.release().await {
-            Ok(()) => info!(epoch = lease.epoch(), "gave the lease back"),
-            Err(error) => warn!("the lease is not given back and has to run out: {error}"),
-        }
+        give_back(&lease).await;
     }
     answering.abort();
     unusable.map_or(Ok(()), Err)
+}
+
+async fn give_back(lease: &Lease) {
+    match lease.release().await {
+        Ok(()) => info!(epoch = lease.epoch(), "gave the lease back"),
+        Err(error) => warn!("the lease is not given back and has to run out: {error}"),
+    }
 }
 
 struct Daemon {
@@ -204,14 +210,35 @@ struct Daemon {
 impl Daemon {
     async fn index_for_ever(&self, held: &Mutex<Option<Arc<Lease>>>) {
         self.migrate().await;
-        let (prefix, identity) = self.identify().await;
-        info!(%prefix, path = %self.volume.path().display(), "indexing this volume");
-        self.health.now().prefix = Some(prefix.clone());
-        let ear = Arc::new(Ear::on(&self.database, &prefix));
-        let origin = self.volume.origin().clone();
-        let candidate = Candidate::new(self.own.clone(), prefix, origin, self.name.clone(), &self.indexing);
         loop {
-            let lease = Arc::new(lease::acquire(&candidate, &ear, &self.health).await);
+            let (prefix, identity) = self.identify().await;
+            info!(%prefix, path = %self.volume.path().display(), "indexing this volume");
+            self.health.now().prefix = Some(prefix.clone());
+            let ear = Arc::new(Ear::on(&self.database, &prefix));
+            let origin = self.volume.origin().clone();
+            let candidate = Candidate::new(self.own.clone(), prefix, origin, self.name.clone(), &self.indexing);
+            // Until it is another volume, for all that we know.
+            tokio::select! {
+                () = self.index(&candidate, &ear, identity, held) => {}
+                () = self.is_named(), if identity.is_none() => {}
+            }
+            let lease = held.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(lease) = lease {
+                give_back(&lease).await;
+            }
+        }
+    }
+
+    /// Indexes a volume whenever the lease on it is ours.
+    async fn index(
+        &self,
+        candidate: &Candidate,
+        ear: &Arc<Ear>,
+        identity: Option<Uuid>,
+        held: &Mutex<Option<Arc<Lease>>>,
+    ) {
+        loop {
+            let lease = Arc::new(lease::acquire(candidate, ear, &self.health).await);
             self.health.set(State::Holding { epoch: lease.epoch() });
             *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease.clone());
             let store = Arc::new(PostgresStore::of_indexer(self.database.clone(), lease.clone(), ear.clone()));
@@ -227,6 +254,17 @@ impl Daemon {
                 () = lease::keep(&lease, &self.health) => {}
             }
             held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+
+    /// Waits until a volume that had no identity has one.
+    async fn is_named(&self) {
+        loop {
+            tokio::time::sleep(NAMED).await;
+            let volume = self.volume.clone();
+            if let Ok(Ok(Some(id))) = tokio::task::spawn_blocking(move || identity::read(&volume)).await {
+                return info!(%id, "the volume has an identity now");
+            }
         }
     }
 
@@ -255,7 +293,7 @@ impl Daemon {
     async fn identity(&self) -> Result<(VolumePrefix, Option<Uuid>), String> {
         let name = &self.volume.origin().name;
         if let Some(id) = self.blocking(identity::read).await? {
-            return Ok((VolumePrefix::of(id), Some(id)));
+            return self.of_identity(id).await;
         }
         // An empty folder where a volume of this name was may be a mount that is missing.
         let empty = self.blocking(|volume| Ok(volume.open()?.list(&Default::default())?.empty)).await?;
@@ -268,13 +306,19 @@ impl Daemon {
             ));
         }
         match self.blocking(|volume| Ok(identity::read_or_create(volume))).await? {
-            Ok(id) => Ok((VolumePrefix::of(id), Some(id))),
+            Ok(id) => self.of_identity(id).await,
             Err(error) if matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) => {
+                let prefix = prefix_by_name(&self.database, name).await.map_err(|error| error.to_string())?;
                 warn!("the volume cannot be given an identity ({error}), so its name {name} has to do");
-                Ok((VolumePrefix::of_name(name), None))
+                Ok((prefix, None))
             }
             Err(error) => Err(format!("the volume cannot be given an identity: {error}")),
         }
+    }
+
+    async fn of_identity(&self, id: Uuid) -> Result<(VolumePrefix, Option<Uuid>), String> {
+        let prefix = prefix_of(&self.database, &self.volume, id).await.map_err(|error| error.to_string())?;
+        Ok((prefix, Some(id)))
     }
 
     /// Asks the volume something, however long it takes to answer: asking again would only hang as well.

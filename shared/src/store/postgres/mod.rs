@@ -30,7 +30,7 @@ mod write;
 
 pub use database::Database;
 use database::Session;
-pub use volume::{Registered, registered};
+pub use volume::{Registered, prefix_by_name, prefix_of, registered};
 
 use super::{
     Annotations, Change, Hit, Hits, Kind, Lookup, Outcome, Reindex, Result, SessionKey, Store, StoreError, Summary,

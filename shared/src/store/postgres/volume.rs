@@ -8,9 +8,12 @@ use sqlx::{PgConnection, Row};
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
+use uuid::Uuid;
 
 /// How long the mount may take to tell which volume it is.
 const MOUNT: Duration = Duration::from_secs(2);
+/// How many products are looked for on a volume that may be one that was known by its name.
+const LOOKED_FOR: i64 = 100;
 
 /// A volume that the database has an index of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,11 +58,127 @@ async fn of_name(connection: &mut PgConnection, name: &str) -> Result<Vec<Regist
     rows.iter().map(registered).collect()
 }
 
+/// What the rows of a volume with an identity are keyed by. Where it had none before and was known by its name, that stays
+/// what they are keyed by, and is noted for ever: whatever hangs on it, annotations too, is kept.
+///
+/// # Errors
+/// When the database cannot be used, or the volume does not tell what is on it.
+pub async fn prefix_of(database: &Database, volume: &Arc<Volume>, id: Uuid) -> Result<VolumePrefix> {
+    let work = async {
+        let mut session = database.session().await?;
+        let prefix = match known_prefix(&mut session, volume, id).await? {
+            Known::For(prefix) => prefix,
+            Known::ByName(prefix) => {
+                // Somebody else may do the same, for this volume or for another of its name.
+                let adopted = sqlx::query(
+                    "UPDATE dpd_indexing_state SET volume_id = $2 WHERE volume_prefix = $1 AND volume_id IS NULL",
+                )
+                .bind(prefix.as_str())
+                .bind(id)
+                .execute(&mut *session)
+                .await?;
+                if adopted.rows_affected() == 1 {
+                    info!(%prefix, %id, "this volume was known by its name, and has an identity now: its index is kept");
+                }
+                match known_prefix(&mut session, volume, id).await? {
+                    Known::For(prefix) | Known::ByName(prefix) => prefix,
+                    Known::Not => VolumePrefix::of(id),
+                }
+            }
+            Known::Not => VolumePrefix::of(id),
+        };
+        session.settle(Ok(prefix))
+    };
+    database.bounded(work).await
+}
+
+/// What a volume that cannot hold an identity is known by: its name. An error where the volume of this name has one.
+///
+/// # Errors
+/// Also when the database cannot be used.
+pub async fn prefix_by_name(database: &Database, name: &str) -> Result<VolumePrefix> {
+    let prefix = VolumePrefix::of_name(name);
+    let work = async {
+        let mut session = database.session().await?;
+        let id: Option<Uuid> = sqlx::query_scalar("SELECT volume_id FROM dpd_indexing_state WHERE volume_prefix = $1")
+            .bind(prefix.as_str())
+            .fetch_optional(&mut *session)
+            .await?
+            .flatten();
+        session.settle(Ok(id))
+    };
+    match database.bounded(work).await? {
+        None => Ok(prefix),
+        Some(id) => Err(StoreError::Unavailable(format!(
+            "the storage path holds no identity, and the volume that is called {name} has one: is it mounted? If it is, \
+             write '{id}' into its identity file; if this is another volume, give it another name by PVCNAME"
+        ))),
+    }
+}
+
+/// How a volume with an identity is known.
+enum Known {
+    /// By that identity.
+    For(VolumePrefix),
+    /// By its name, from when it had none.
+    ByName(VolumePrefix),
+    /// Not at all.
+    Not,
+}
+
+async fn known_prefix(connection: &mut PgConnection, volume: &Arc<Volume>, id: Uuid) -> Result<Known> {
+    let (own, of_name) = (VolumePrefix::of(id), VolumePrefix::of_name(&volume.origin().name));
+    let known: Option<String> = sqlx::query_scalar(
+        "SELECT volume_prefix FROM dpd_indexing_state WHERE volume_prefix = $1 OR volume_id = $2 \
+         ORDER BY volume_id IS NULL LIMIT 1",
+    )
+    .bind(own.as_str())
+    .bind(id)
+    .fetch_optional(&mut *connection)
+    .await?;
+    if let Some(known) = known {
+        return Ok(Known::For(VolumePrefix::stored(known)));
+    }
+    let unnamed: Option<bool> = sqlx::query_scalar(
+        "SELECT holder IS NOT NULL AND clock_timestamp() <= last_heartbeat + make_interval(secs => lease_seconds) \
+         FROM dpd_indexing_state WHERE volume_prefix = $1 AND volume_name = $2 AND volume_id IS NULL",
+    )
+    .bind(of_name.as_str())
+    .bind(&volume.origin().name)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(is_indexed) = unnamed else { return Ok(Known::Not) };
+    // Two volumes may be called the same. It is the one on which something is that was on it.
+    let folders: Vec<String> = sqlx::query_scalar(
+        "SELECT folder FROM data_product WHERE volume_prefix = $1 AND folder IS NOT NULL ORDER BY number DESC LIMIT $2",
+    )
+    .bind(of_name.as_str())
+    .bind(LOOKED_FOR)
+    .fetch_all(&mut *connection)
+    .await?;
+    let is_same = if folders.is_empty() { !is_indexed } else { holds_any(volume, folders).await? };
+    Ok(if is_same { Known::ByName(of_name) } else { Known::Not })
+}
+
+/// Whether there is a metadata file in any of these folders.
+async fn holds_any(volume: &Arc<Volume>, folders: Vec<String>) -> Result<bool> {
+    let own = volume.clone();
+    let look = tokio::task::spawn_blocking(move || {
+        let root = own.open()?;
+        Ok(folders.iter().filter_map(|folder| folder.parse().ok()).any(|folder| root.stamp(&folder).is_some()))
+    });
+    let looked: std::io::Result<bool> = look.await.map_err(std::io::Error::other).flatten();
+    looked.map_err(|error| StoreError::Unavailable(format!("the volume does not tell what is on it: {error}")))
+}
+
 /// Finds out which volume this is: its identity says so where it is mounted, its name otherwise.
 pub(super) async fn find(connection: &mut PgConnection, volume: &Arc<Volume>) -> Result<VolumePrefix> {
     let name = &volume.origin().name;
     let (prefix, unnamed) = match identity(volume).await {
-        Ok(prefix) => (prefix, None),
+        Ok(id) => match known_prefix(connection, volume, id).await? {
+            Known::For(prefix) | Known::ByName(prefix) => (prefix, None),
+            Known::Not => (VolumePrefix::of(id), None),
+        },
         Err(why) => (by_name(connection, name).await?, Some(why)),
     };
     let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM dpd_indexing_state WHERE volume_prefix = $1)")
@@ -79,12 +198,12 @@ pub(super) async fn find(connection: &mut PgConnection, volume: &Arc<Volume>) ->
 }
 
 /// What the volume itself says; the error is why it says nothing.
-async fn identity(volume: &Arc<Volume>) -> std::result::Result<VolumePrefix, String> {
+async fn identity(volume: &Arc<Volume>) -> std::result::Result<Uuid, String> {
     let own = volume.clone();
     // A mount that hangs is as good as none.
     let read = tokio::task::spawn_blocking(move || identity::read(&own));
     match tokio::time::timeout(MOUNT, read).await {
-        Ok(Ok(Ok(Some(id)))) => Ok(VolumePrefix::of(id)),
+        Ok(Ok(Ok(Some(id)))) => Ok(id),
         Ok(Ok(Ok(None))) => Err(format!("the volume has no {}", volume.id_file())),
         Ok(Ok(Err(error))) => Err(format!("the volume cannot be read here: {error}")),
         Ok(Err(_)) | Err(_) => Err("the volume's mount does not answer".to_owned()),
