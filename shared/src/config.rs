@@ -68,11 +68,11 @@ pub const VARIABLES: &[Variable] = &[
     ),
     variable("DPD_INDEXER_LISTEN", "127.0.0.1:8001", "where dpd-indexer answers /livez, /readyz and /status"),
     variable("DPD_API_LISTEN", "127.0.0.1:8000", "where dpd-api answers"),
-    variable("DPD_PRUNE", "*.ms,*.zarr", "folders not walked into, as patterns of names, with commas"),
+    variable("DPD_PRUNE", "*.ms,*.MS,*.zarr", "folders not walked into, as patterns of names, with commas"),
     variable(
         "DPD_WATCH",
         "auto",
-        "how changes are noticed: events (inotify), poll (walks only), or auto: poll on network file systems, where events miss what other machines write",
+        "how changes are noticed: events (of inotify on Linux, of the notify library elsewhere), notify (of that library on Linux as well), poll (walks only), or auto: poll on network file systems, where events miss what other machines write, and events on others",
     ),
     variable(
         "DPD_RECONCILE_SECONDS",
@@ -397,7 +397,8 @@ mod tests {
         assert_eq!(settings.volume.origin.storage_path, "/data/product");
         assert_eq!(settings.indexing.workers, 8);
         assert_eq!(settings.api.origins, ["http://localhost:8100", "http://localhost"]);
-        assert!(settings.volume.prune.is_match("vis.ms") && !settings.volume.prune.is_match("vis.msx"));
+        assert!(settings.volume.prune.is_match("vis.ms") && settings.volume.prune.is_match("vis.MS"));
+        assert!(!settings.volume.prune.is_match("vis.msx"));
     }
 
     #[test]

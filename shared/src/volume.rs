@@ -17,7 +17,7 @@ use cap_fs_ext::DirExt;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
 use globset::GlobSet;
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 use std::ffi::OsStr;
@@ -28,10 +28,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Opening a FIFO must not wait for its writer.
-const O_NONBLOCK: i32 = 0o4000;
-/// What opening a link says where links are not followed.
-const ELOOP: i32 = 40;
 /// The longest path that one call takes, in bytes: Linux's PATH_MAX, less the NUL at its end.
 const LONGEST_PATH: usize = 4095;
 
@@ -70,7 +66,7 @@ impl std::fmt::Debug for Seam {
 }
 
 /// What tells one version of a metadata file from another without reading it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Stamp {
     /// Bytes.
     pub size: u64,
@@ -141,7 +137,8 @@ impl ReadError {
 
 /// Whether an error says that there is no such file or folder (any more).
 pub fn is_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) || error.raw_os_error() == Some(ELOOP)
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+        || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
 
 /// Whether an access was refused because the name leads out of the storage path (and not by permissions, which come
@@ -320,26 +317,38 @@ impl Root<'_> {
     /// # Errors
     /// Those of the file system; see [`leads_out`].
     pub fn open_file(&self, path: impl AsRef<Path>) -> io::Result<File> {
-        self.dir.open_with(path, OpenOptions::new().read(true).custom_flags(O_NONBLOCK))
+        // Opening a FIFO must not wait for its writer.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        self.dir.open_with(path, OpenOptions::new().read(true).custom_flags(flags))
     }
 }
 
 /// Opens a folder beneath another for reading what is in it, by a path that one call takes.
 fn open_beneath(dir: &Dir, path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    loop {
-        match openat2(dir, path, flags, Mode::empty(), beneath) {
-            Ok(fd) => return Ok(fd),
-            // Something was renamed meanwhile, and the kernel could not be sure.
-            Err(Errno::AGAIN) => {}
-            // Kernels before 5.6, and sandboxes that do not know the call.
-            Err(Errno::NOSYS | Errno::PERM) => break,
-            Err(error) => return Err(error.into()),
-        }
+    #[cfg(target_os = "linux")]
+    if let Some(opened) = open_in_one_call(dir, path, flags) {
+        return opened;
     }
     let dir = path.components().try_fold(dir.try_clone()?, |dir, name| dir.open_dir_nofollow(name))?;
     Ok(openat(&dir, ".", flags, Mode::empty())?)
+}
+
+/// Opens what is beneath a folder and reached by no link; `None` where the kernel has no such call.
+#[cfg(target_os = "linux")]
+fn open_in_one_call(dir: &Dir, path: &Path, flags: OFlags) -> Option<io::Result<OwnedFd>> {
+    use rustix::fs::{ResolveFlags, openat2};
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    loop {
+        match openat2(dir, path, flags, Mode::empty(), beneath) {
+            Ok(fd) => return Some(Ok(fd)),
+            // Something was renamed meanwhile, and the kernel could not be sure.
+            Err(Errno::AGAIN) => {}
+            // Kernels before 5.6, and sandboxes that do not know the call.
+            Err(Errno::NOSYS | Errno::PERM) => return None,
+            Err(error) => return Some(Err(error.into())),
+        }
+    }
 }
 
 /// Whether bytes that make no product hold the name of the key that says who may see one.

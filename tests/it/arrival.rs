@@ -3,14 +3,42 @@
 use serde_json::{Value, json};
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tests::program::{Server, serve};
 use tests::volume::{METADATA, Volume};
 
+/// Makes tests of functions, by each of those who may tell of changes.
+macro_rules! by_all {
+    ($($name:ident,)*) => {
+        mod by_inotify {
+            $(#[test] fn $name() { super::$name("events"); })*
+        }
+        mod by_notify {
+            $(#[test] fn $name() { super::$name("notify"); })*
+        }
+    };
+}
+
+by_all! {
+    a_product_is_found_when_it_is_written_changed_and_removed,
+    a_file_replaced_by_rename_is_found,
+    a_file_that_is_written_slowly_is_right_in_the_end,
+    a_broken_file_keeps_the_last_good_version_and_is_listed_until_it_reads,
+    trees_move_in_around_and_away,
+    only_folders_are_watched_and_only_those_that_are_there,
+    a_link_left_behind_is_not_followed,
+    folders_made_and_filled_in_an_instant_lose_nothing,
+    measurement_sets_are_not_walked_into,
+    sizes_follow_the_files,
+    an_unchanged_volume_is_walked_without_opening_a_file,
+    many_writers_and_readers_at_once,
+    each_arrival_is_found,
+}
+
 /// A server that would not find a thing by itself: walks are an hour apart.
-fn watching(volume: &Volume) -> Server {
+fn watching(volume: &Volume, by: &str) -> Server {
     let mut command = serve(volume.path());
-    command.env("DPD_WATCH", "events").env("DPD_RECONCILE_SECONDS", "3600");
+    command.env("DPD_WATCH", by).env("DPD_RECONCILE_SECONDS", "3600");
     Server::with(command, true)
 }
 
@@ -18,10 +46,9 @@ fn walks(server: &Server) -> usize {
     server.log().matches("walked everything").count()
 }
 
-#[test]
-fn a_product_is_found_when_it_is_written_changed_and_removed() {
+fn a_product_is_found_when_it_is_written_changed_and_removed(by: &str) {
     let volume = Volume::new();
-    let server = watching(&volume);
+    let server = watching(&volume, by);
     volume.product("eb-1", "eb-a-20240101-1", "x: one");
     server.wait_for_folders(&["eb-1"]);
     let updated = server.status()["metadata_store_status"]["last_metadata_update_time"].clone();
@@ -36,11 +63,10 @@ fn a_product_is_found_when_it_is_written_changed_and_removed() {
     assert_eq!(walks(&server), 1);
 }
 
-#[test]
-fn a_file_replaced_by_rename_is_found() {
+fn a_file_replaced_by_rename_is_found(by: &str) {
     let volume = Volume::new();
     volume.product("eb-1", "eb-a-20240101-1", "x: one");
-    let server = watching(&volume);
+    let server = watching(&volume, by);
     volume.write("eb-1/.tmp", "execution_block: eb-a-20240101-1\nx: two\n");
     fs::rename(volume.at("eb-1/.tmp"), volume.at("eb-1").join(METADATA)).expect("renamed");
     tests::wait_for("the change", || (server.search(&["x:two"]).len() == 1).then_some(()));
@@ -52,12 +78,11 @@ fn a_file_replaced_by_rename_is_found() {
     });
 }
 
-#[test]
-fn a_file_that_is_written_slowly_is_right_in_the_end() {
+fn a_file_that_is_written_slowly_is_right_in_the_end(by: &str) {
     use std::io::Write;
     let volume = Volume::new();
     volume.product("eb-1", "eb-a-20240101-1", "x: before");
-    let server = watching(&volume);
+    let server = watching(&volume, by);
     let mut file = fs::File::create(volume.at("eb-1").join(METADATA)).expect("the file");
     for part in ["execution_block: eb-a-20240101-1\n", "x: [after", ", [nested", "]]\n"] {
         file.write_all(part.as_bytes()).expect("a part");
@@ -73,11 +98,10 @@ fn a_file_that_is_written_slowly_is_right_in_the_end() {
     assert_eq!(server.status()["indexing"]["failing"]["count"], 0);
 }
 
-#[test]
-fn a_broken_file_keeps_the_last_good_version_and_is_listed_until_it_reads() {
+fn a_broken_file_keeps_the_last_good_version_and_is_listed_until_it_reads(by: &str) {
     let volume = Volume::new();
     volume.product("eb-1", "eb-a-20240101-1", "x: good");
-    let server = watching(&volume);
+    let server = watching(&volume, by);
     volume.product("eb-1", "eb-a-20240101-1", "x: [never closed");
     let failing = tests::wait_for("the failing file", || {
         let failing = server.status()["indexing"]["failing"].clone();
@@ -91,11 +115,10 @@ fn a_broken_file_keeps_the_last_good_version_and_is_listed_until_it_reads() {
     assert_eq!(server.status()["indexing"]["failing"]["count"], 0);
 }
 
-#[test]
-fn trees_move_in_around_and_away() {
+fn trees_move_in_around_and_away(by: &str) {
     let volume = Volume::new();
     let elsewhere = Volume::new();
-    let server = watching(&volume);
+    let server = watching(&volume, by);
     for pb in ["pb-1", "pb-2/beam-1/scan-1", "pb-2/beam-1/scan-2"] {
         elsewhere.product(&format!("eb/ska-sdp/{pb}"), "eb-a-20240101-1", "");
     }
@@ -124,11 +147,10 @@ fn kernel_watches(server: &Server) -> usize {
     texts.map(|text| text.lines().filter(|line| line.starts_with("inotify")).count()).sum()
 }
 
-#[test]
-fn only_folders_are_watched_and_only_those_that_are_there() {
+fn only_folders_are_watched_and_only_those_that_are_there(by: &str) {
     let volume = Volume::new();
     volume.product("eb", "eb-a-20240101-1", "");
-    let server = watching(&volume);
+    let server = watching(&volume, by);
     assert_eq!(kernel_watches(&server), 2);
     for n in 0..50 {
         volume.write("eb/part.tmp", "x");
@@ -141,12 +163,11 @@ fn only_folders_are_watched_and_only_those_that_are_there() {
     tests::wait_for("two watches", || (kernel_watches(&server) == 2).then_some(()));
 }
 
-#[test]
-fn a_link_left_behind_is_not_followed() {
+fn a_link_left_behind_is_not_followed(by: &str) {
     let volume = Volume::new();
     volume.product("eb", "eb-a-20240101-1", "");
     fs::create_dir(volume.at("archive")).expect("a folder");
-    let server = watching(&volume);
+    let server = watching(&volume, by);
     fs::rename(volume.at("eb"), volume.at("archive/eb")).expect("moved");
     std::os::unix::fs::symlink("archive/eb", volume.at("eb")).expect("a link");
     server.wait_for_folders(&["archive/eb"]);
@@ -155,10 +176,9 @@ fn a_link_left_behind_is_not_followed() {
     assert_eq!(server.folders(), ["archive/eb"]);
 }
 
-#[test]
-fn folders_made_and_filled_in_an_instant_lose_nothing() {
+fn folders_made_and_filled_in_an_instant_lose_nothing(by: &str) {
     let volume = Volume::new();
-    let server = watching(&volume);
+    let server = watching(&volume, by);
     for n in 0..200 {
         volume.product(&format!("eb-{n}/ska-sdp/pb-{n}/scan"), &format!("eb-a-20240101-{n}"), "");
     }
@@ -166,13 +186,12 @@ fn folders_made_and_filled_in_an_instant_lose_nothing() {
     assert_eq!(walks(&server), 1);
 }
 
-#[test]
-fn measurement_sets_are_not_walked_into() {
+fn measurement_sets_are_not_walked_into(by: &str) {
     let volume = Volume::new();
     volume.product("eb/vis.ms/inner", "eb-a-20240101-1", "");
     volume.product("eb/cube.zarr", "eb-a-20240101-1", "");
     volume.product("eb", "eb-a-20240101-1", "");
-    let server = watching(&volume);
+    let server = watching(&volume, by);
     assert_eq!(server.folders(), ["eb"]);
     assert_eq!(server.status()["indexing"]["watch"]["folders_watched"], 2);
     volume.product("eb/late.ms/inner", "eb-a-20240101-1", "");
@@ -180,12 +199,11 @@ fn measurement_sets_are_not_walked_into() {
     server.wait_for_folders(&["eb", "eb/sub"]);
 }
 
-#[test]
-fn sizes_follow_the_files() {
+fn sizes_follow_the_files(by: &str) {
     let volume = Volume::new();
     volume.product("eb", "eb-a-20240101-1", "");
     volume.write("eb/vis.ms/table.f0", [0; 1000]);
-    let server = watching(&volume);
+    let server = watching(&volume, by);
     let own = fs::metadata(volume.at("eb").join(METADATA)).expect("the file").len();
     let size = |server: &Server| server.search(&[])[0]["size"].as_u64();
     tests::wait_for("the size", || (size(&server) == Some(own + 1000)).then_some(()));
@@ -195,14 +213,13 @@ fn sizes_follow_the_files() {
     tests::wait_for("the old size", || (size(&server) == Some(own + 1000)).then_some(()));
 }
 
-#[test]
-fn an_unchanged_volume_is_walked_without_opening_a_file() {
+fn an_unchanged_volume_is_walked_without_opening_a_file(by: &str) {
     let volume = Volume::new();
     for n in 0..50 {
         volume.product(&format!("eb-{n}"), &format!("eb-a-20240101-{n}"), "");
     }
     volume.product("broken", "[", "");
-    let server = watching(&volume);
+    let server = watching(&volume, by);
     tests::wait_for("the broken file", || (server.status()["indexing"]["failing"]["count"] == 1).then_some(()));
     let files: Vec<_> = (0..50)
         .map(|n| volume.at(&format!("eb-{n}")).join(METADATA))
@@ -220,10 +237,9 @@ fn an_unchanged_volume_is_walked_without_opening_a_file() {
     tests::wait_for("the opening", || (opened.count() == 1).then_some(()));
 }
 
-#[test]
-fn many_writers_and_readers_at_once() {
+fn many_writers_and_readers_at_once(by: &str) {
     let volume = Volume::new();
-    let server = watching(&volume);
+    let server = watching(&volume, by);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let readers: Vec<_> = (0..4)
@@ -259,4 +275,21 @@ fn many_writers_and_readers_at_once() {
         readers.into_iter().for_each(|reader| reader.join().expect("a reader"));
     });
     assert_eq!(server.status()["metadata_store_status"]["number_of_dataproducts"], 200);
+}
+
+/// Also measures it, for who wants to know: `cargo test -p tests --test it -- each_arrival_is_found --nocapture`.
+fn each_arrival_is_found(by: &str) {
+    let volume = Volume::new();
+    let server = watching(&volume, by);
+    let mut times: Vec<Duration> = (0..100)
+        .map(|n| {
+            let begun = Instant::now();
+            volume.product(&format!("eb-{n}/pb"), &format!("eb-a-20240101-{n}"), &format!("x: n{n}."));
+            tests::wait_for("the arrival", || (server.search(&[&format!("x:n{n}.")]).len() == 1).then_some(()));
+            begun.elapsed()
+        })
+        .collect();
+    times.sort();
+    eprintln!("arrival to searchable by {by}: {:?}, median {:?}, at most {:?}", times[0], times[50], times[99]);
+    assert_eq!(walks(&server), 1);
 }

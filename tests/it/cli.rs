@@ -31,7 +31,7 @@ fn what_cannot_be_started_says_why_in_one_line() {
         (&["serve", path, "--listen", &address], &[], "--listen"),
         (&["serve", path, "--listen", "nonsense"], &[], "nonsense"),
         (&["serve", path], &[("INDEXING_PARALLEL_WORKERS", "many")], "INDEXING_PARALLEL_WORKERS: 'many'"),
-        (&["serve", path], &[("DPD_WATCH", "never")], "events, poll or auto"),
+        (&["serve", path], &[("DPD_WATCH", "never")], "events, notify, poll or auto"),
         (&["serve", path], &[("RUST_LOG", "a=b=c")], "RUST_LOG"),
     ] {
         let text = refused(&dpd(arguments, environment));

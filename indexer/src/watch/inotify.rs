@@ -1,16 +1,14 @@
 //! The kernel's events (inotify), read on a thread of their own.
 
+use super::source::{Happened, Place, Told};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init, remove_watch};
+use rustix::fs::inotify::{CreateFlags, Event, ReadFlags, Reader, WatchFlags, add_watch, init, remove_watch};
 use rustix::io::Errno;
-use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-
-pub(super) use rustix::fs::inotify::ReadFlags;
 
 /// What is told of a watched folder. Opening and reading is not: we do that ourselves.
 const TOLD: WatchFlags = WatchFlags::CREATE
@@ -25,9 +23,6 @@ const TOLD: WatchFlags = WatchFlags::CREATE
 /// Room for events that one call reads.
 const BUFFER: usize = 64 * 1024;
 
-/// What the kernel tells: of which watch, what, and the name in the watched folder that it is about.
-pub(super) type Event<'a> = (i32, ReadFlags, Option<&'a CStr>);
-
 /// Watches of ours. They end when this is dropped.
 #[derive(Debug)]
 pub(super) struct Watches {
@@ -37,13 +32,13 @@ pub(super) struct Watches {
 
 impl Watches {
     /// Begins to read events: `told` gets each, or why there are no more.
-    pub(super) fn start(mut told: impl FnMut(Result<Event<'_>, Errno>) + Send + 'static) -> io::Result<Watches> {
+    pub(super) fn start(mut told: impl FnMut(Told<'_>) + Send + 'static) -> io::Result<Watches> {
         let inotify = Arc::new(init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?);
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let (own, until) = (inotify.clone(), stop.clone());
         std::thread::Builder::new().name("events".to_owned()).spawn(move || {
             if let Err(error) = read(&own, &until, &mut told) {
-                told(Err(error));
+                told(Told::Lost(&format!("events may have been lost: {error}")));
             }
         })?;
         Ok(Watches { inotify, stop })
@@ -71,12 +66,44 @@ impl Drop for Watches {
     }
 }
 
-fn read(inotify: &OwnedFd, stop: &OwnedFd, told: &mut impl FnMut(Result<Event<'_>, Errno>)) -> Result<(), Errno> {
+/// What an event says; `None` where that is nothing to us.
+fn meaning<'a>(event: &'a Event<'a>) -> Option<Told<'a>> {
+    let (number, told) = (event.wd(), event.events());
+    if told.contains(ReadFlags::QUEUE_OVERFLOW) {
+        return Some(Told::Lost("the kernel lost events"));
+    }
+    if told.contains(ReadFlags::IGNORED) {
+        return Some(Told::Ended(number));
+    }
+    let Some(name) = event.file_name() else {
+        let itself = ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT;
+        return told.intersects(itself).then_some(Told::Itself(number));
+    };
+    let name = name.to_str().ok()?;
+    happened(told).map(|happened| Told::Name { place: Place::Watch(number), name, happened })
+}
+
+/// What an event about a name in a watched folder says.
+fn happened(told: ReadFlags) -> Option<Happened> {
+    let came_or_went = ReadFlags::MOVED_FROM | ReadFlags::MOVED_TO | ReadFlags::DELETE;
+    let folder = told.contains(ReadFlags::ISDIR);
+    if folder && told.intersects(came_or_went | ReadFlags::CREATE) {
+        Some(Happened::Folder)
+    } else if told.intersects(came_or_went | ReadFlags::CLOSE_WRITE) {
+        Some(Happened::File)
+    } else if told.intersects(ReadFlags::CREATE | ReadFlags::MODIFY | ReadFlags::ATTRIB) {
+        Some(Happened::Writing)
+    } else {
+        None
+    }
+}
+
+fn read(inotify: &OwnedFd, stop: &OwnedFd, told: &mut impl FnMut(Told<'_>)) -> Result<(), Errno> {
     let mut room = vec![MaybeUninit::uninit(); BUFFER];
     let mut events = Reader::new(inotify, &mut room);
     loop {
         match events.next() {
-            Ok(event) => told(Ok((event.wd(), event.events(), event.file_name()))),
+            Ok(event) => meaning(&event).into_iter().for_each(&mut *told),
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
                 let mut ready = [PollFd::new(inotify, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];

@@ -1,26 +1,30 @@
-//! The watch: events of the kernel (inotify) become hints.
+//! The watch: events become hints. [`source`] tells of them.
 //!
 //! Folders are watched one by one as walks list them, between opening a folder and reading what is in it, so that nothing
 //! falls between the two. Where there are more folders than the kernel watches, those are watched that matter most (the
 //! storage path, the upper levels, and what changed lately: [`places`]), and walks find out about the others. Events are
 //! hints and no truth: whatever they say, a worker looks for itself.
 
+#[cfg(target_os = "linux")]
 mod inotify;
 mod places;
+mod portable;
+mod source;
 
+use crate::hashed::{Key, key_of};
 use crate::measure::Measure;
 use crate::queue::{Hint, Queue, Turn};
 use crate::reconcile::Reconciliation;
 use crate::run::{Kind, Run, Settle};
-use inotify::{Event, ReadFlags, Watches};
 use places::{Places, worth};
-use rustix::io::Errno;
 use shared::clock;
 use shared::config::WatchMode;
 use shared::folder::Folder;
 use shared::status::WatchedBy;
 use shared::volume::{Own, Volume, is_gone};
-use std::collections::BTreeSet;
+use source::{Happened, Place, Told, Watches};
+use std::collections::{BTreeSet, HashSet};
+use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,7 +40,10 @@ const SETTLED: Duration = Duration::from_secs(600);
 const ENDING: usize = 4096;
 /// How many folders that cannot be read are remembered by name.
 const UNREADABLE: usize = 10_000;
+/// How many folders are remembered in which the metadata file is a link.
+const LINKED: usize = 1_000_000;
 
+#[cfg(target_os = "linux")]
 /// Magic numbers of file systems on which other machines write unseen (statfs(2), and Linux's `magic.h`).
 const NETWORK: [(u64, &str); 8] = [
     (0x6969, "NFS"),
@@ -58,6 +65,8 @@ struct State {
     places: Places,
     /// Folders that cannot be read or watched: other permissions may change that.
     refused: BTreeSet<Folder>,
+    /// Folders in which the metadata file is a link: whatever changes in them may change where it leads.
+    linked: HashSet<Key>,
     /// Folders that the walk found and that are not watched, and how many there were in the last whole one.
     unwatched: u64,
     unwatched_before: u64,
@@ -82,16 +91,20 @@ impl Watch {
         measure: &Measure,
         settle: &Settle,
     ) -> Watch {
+        let by_library = mode == WatchMode::Notify || cfg!(not(target_os = "linux"));
         let root = std::path::absolute(volume.path()).unwrap_or_else(|_| volume.path().to_owned());
+        // The library tells of paths, and some systems of those without links.
+        let root = if by_library { root.canonicalize().unwrap_or(root) } else { root };
         let events = match (mode, network_file_system(&root)) {
             (WatchMode::Poll, _) => false,
             (WatchMode::Auto, Some(kind)) => {
                 info!("the volume is on {kind}, where events miss what other machines write: it is polled");
                 false
             }
-            (WatchMode::Auto | WatchMode::Events, _) => true,
+            (WatchMode::Auto | WatchMode::Events | WatchMode::Notify, _) => true,
         };
         let handler = Handler {
+            by_library,
             root,
             volume: volume.clone(),
             state: Arc::default(),
@@ -126,14 +139,14 @@ impl Watch {
                     let before = state.places.insert(number, folder, worth);
                     return before.into_iter().for_each(|before| state.end(before));
                 }
-                Err(Errno::NOSPC) => {
+                Err(error) if error.kind() == ErrorKind::StorageFull => {
                     if state.fills() {
                         continue;
                     }
                     state.unwatched += 1;
                 }
                 // What is gone already, an event of its parent tells.
-                Err(error) if is_gone(&error.into()) => {}
+                Err(error) if is_gone(&error) => {}
                 Err(error) => {
                     state.refuse(folder);
                     warn!(%folder, "cannot be watched and is polled: {error}");
@@ -154,6 +167,21 @@ impl Watch {
         let state = self.0.lock();
         let worth = worth(folder, own.modified.div_euclid(1_000_000_000));
         state.watches.is_some() && (!state.full || state.places.makes_way_for(worth).is_some())
+    }
+
+    /// Whether changes are told of at all.
+    pub(crate) fn is_told_of_changes(&self) -> bool {
+        self.0.lock().watches.is_some()
+    }
+
+    /// Notes whether the metadata file in a folder is a link.
+    pub(crate) fn links(&self, folder: &Folder, is_link: bool) {
+        let mut state = self.0.lock();
+        if is_link && state.linked.len() < LINKED {
+            state.linked.insert(key_of(folder));
+        } else if !is_link && !state.linked.is_empty() {
+            state.linked.remove(&key_of(folder));
+        }
     }
 
     /// Has a folder looked at again that is new, since an event led to it, and that cannot be watched: what is written in it
@@ -236,9 +264,16 @@ impl Watch {
     }
 }
 
+#[cfg(target_os = "linux")]
 fn network_file_system(root: &Path) -> Option<&'static str> {
     let magic = u64::try_from(rustix::fs::statfs(root).ok()?.f_type).ok()? & 0xffff_ffff;
     NETWORK.iter().find(|(number, _)| *number == magic).map(|(_, name)| *name)
+}
+
+/// Nobody looked yet how other systems tell.
+#[cfg(not(target_os = "linux"))]
+fn network_file_system(_: &Path) -> Option<&'static str> {
+    None
 }
 
 impl State {
@@ -276,10 +311,8 @@ impl State {
 
     fn end(&mut self, number: i32) {
         self.places.remove(number);
-        if let Some(watches) = &self.watches {
-            self.ending += 1;
-            watches.remove(number);
-        }
+        let will_be_told = self.watches.as_ref().is_some_and(|watches| watches.remove(number));
+        self.ending += usize::from(will_be_told);
     }
 
     fn refuse(&mut self, folder: &Folder) {
@@ -302,38 +335,13 @@ impl State {
 /// Turns events into hints, on the thread that reads them; it must not wait for anything.
 #[derive(Clone)]
 struct Handler {
+    by_library: bool,
     root: PathBuf,
     volume: Arc<Volume>,
     state: Arc<Mutex<State>>,
     queue: Arc<Queue>,
     measure: Measure,
     settle: Settle,
-}
-
-/// What an event says of the name that it is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Happened {
-    /// It is there, or is not any more; a folder, or possibly one.
-    Folder,
-    /// The file of this name was finished, replaced or removed.
-    File,
-    /// The file of this name is being written, or its attributes changed.
-    Writing,
-}
-
-/// What an event about a name in a watched folder says.
-fn happened(told: ReadFlags) -> Option<Happened> {
-    let came_or_went = ReadFlags::MOVED_FROM | ReadFlags::MOVED_TO | ReadFlags::DELETE;
-    let folder = told.contains(ReadFlags::ISDIR);
-    if folder && told.intersects(came_or_went | ReadFlags::CREATE) {
-        Some(Happened::Folder)
-    } else if told.intersects(came_or_went | ReadFlags::CLOSE_WRITE) {
-        Some(Happened::File)
-    } else if told.intersects(ReadFlags::CREATE | ReadFlags::MODIFY | ReadFlags::ATTRIB) {
-        Some(Happened::Writing)
-    } else {
-        None
-    }
 }
 
 impl Handler {
@@ -343,17 +351,10 @@ impl Handler {
 
     fn watches(&self, generation: u64) -> std::io::Result<Watches> {
         let handler = self.clone();
-        Watches::start(move |event| {
+        Watches::start(self.by_library, &self.root, move |told| {
             let state = handler.lock();
-            if state.generation != generation {
-                return;
-            }
-            match event {
-                Ok((_, told, _)) if told.contains(ReadFlags::QUEUE_OVERFLOW) => {
-                    handler.lost_events(state, "the kernel lost events");
-                }
-                Ok(event) => handler.handle(state, event),
-                Err(error) => handler.lost_events(state, &format!("events may have been lost: {error}")),
+            if state.generation == generation {
+                handler.handle(state, told);
             }
         })
     }
@@ -365,32 +366,38 @@ impl Handler {
         self.queue.lost_hints();
     }
 
-    fn handle(&self, mut state: MutexGuard<'_, State>, (number, told, name): Event<'_>) {
-        if told.contains(ReadFlags::IGNORED) {
-            state.ending = state.ending.saturating_sub(1);
-            return state.places.remove(number);
-        }
-        // Of a watch that was ended, or is not noted yet.
-        let Some(folder) = state.places.folder(number) else { return };
-        let Some(name) = name else {
-            return self.own_event(state, &folder, told);
+    fn handle(&self, mut state: MutexGuard<'_, State>, told: Told<'_>) {
+        let (folder, name, happened) = match told {
+            Told::Lost(why) => return self.lost_events(state, why),
+            Told::Ended(number) => {
+                state.ending = state.ending.saturating_sub(1);
+                return state.places.remove(number);
+            }
+            Told::Itself(number) => return self.happened_to_itself(state, number),
+            Told::Name { place: Place::Folder(folder), name, happened } => (folder, name, happened),
+            Told::Name { place: Place::Watch(number), name, happened } => {
+                // Of a watch that was ended, or is not noted yet.
+                let Some(folder) = state.places.folder(number) else { return };
+                if happened != Happened::Writing {
+                    state.places.raise(number, worth(&folder, clock::now().timestamp()));
+                }
+                (folder, name, happened)
+            }
         };
-        let (Ok(name), Some(happened)) = (name.to_str(), happened(told)) else { return };
-        if happened != Happened::Writing {
-            state.places.raise(number, worth(&folder, clock::now().timestamp()));
-        }
         // Other permissions on a folder that could not be read.
         let path = folder.join(name);
         let happened = if state.refused.contains(&path) { Happened::Folder } else { happened };
+        let linked = state.linked.contains(&key_of(&folder));
         drop(state);
+        if linked && name != self.volume.origin().metadata_file {
+            self.queue.push(folder.clone(), Hint::read(), Turn::Due(Instant::now() + WRITING));
+        }
         self.hint(happened, folder, path, name);
     }
 
     /// A watched folder itself was removed or moved. Where what it is in is watched as well, that tells the same.
-    fn own_event(&self, state: MutexGuard<'_, State>, folder: &Folder, told: ReadFlags) {
-        if !told.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT) {
-            return;
-        }
+    fn happened_to_itself(&self, state: MutexGuard<'_, State>, number: i32) {
+        let Some(folder) = state.places.folder(number) else { return };
         let parent = folder.parent();
         if parent.as_ref().is_some_and(|parent| state.places.contains(parent)) {
             return;

@@ -8,6 +8,7 @@ use std::time::Duration;
 #[expect(missing_docs, reason = "the names say it")]
 pub enum WatchMode {
     Events,
+    Notify,
     Poll,
     Auto,
 }
@@ -60,8 +61,9 @@ impl IndexingSettings {
             })?,
             // Renewals need some room within the term.
             term: variables.seconds("INDEXING_HEARTBEAT_STALE_SECONDS", 2..=86_400)?,
-            watch: variables.value("DPD_WATCH", "events, poll or auto", |text| match text {
+            watch: variables.value("DPD_WATCH", "events, notify, poll or auto", |text| match text {
                 "events" => Some(WatchMode::Events),
+                "notify" => Some(WatchMode::Notify),
                 "poll" => Some(WatchMode::Poll),
                 "auto" => Some(WatchMode::Auto),
                 _ => None,

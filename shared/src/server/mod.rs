@@ -20,7 +20,6 @@ use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use rustix::net::sockopt::set_tcp_user_timeout;
 use std::error::Error;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -119,7 +118,11 @@ where
     let _ = stream.set_nodelay(true);
     // The kernel knows what the client has taken; we know only what the kernel has taken from us, which may be megabytes
     // more. Who reads slowly, but reads, is waited for.
-    let _ = set_tcp_user_timeout(&stream, u32::try_from(patience.stall.as_millis()).unwrap_or(u32::MAX));
+    #[cfg(target_os = "linux")]
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(
+        &stream,
+        u32::try_from(patience.stall.as_millis()).unwrap_or(u32::MAX),
+    );
     let answering = Answering { service, connection: connection.clone() };
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())

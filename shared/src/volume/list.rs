@@ -1,12 +1,13 @@
 //! Folders looked at and listed, and what they say of themselves, so that one that did not change need not be listed again.
 
-use super::{Access, Root, Stamp, nanoseconds};
+use super::{Access, Root, Stamp, is_gone, nanoseconds};
 use crate::folder::Folder;
-use rustix::fs::{AtFlags, FileType, RawDir, RawDirEntry, Stat, fgetxattr, fstat, statat};
+use rustix::fs::{AtFlags, FileType, Stat, fgetxattr, fstat, statat};
+use std::ffi::CStr;
 use std::io::{self, ErrorKind};
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+#[cfg(target_os = "linux")]
 /// Room for the entries that one call reads. Each call is a round trip where the volume is far away.
 const BUFFER: usize = 32 * 1024;
 /// Room for an extended attribute. Those in question hold a number.
@@ -19,6 +20,8 @@ pub struct Listing {
     pub folders: Vec<String>,
     /// The metadata file, where there is one.
     pub metadata: Option<Stamp>,
+    /// Whether that is a link, wherever it leads.
+    pub linked: bool,
     /// Whether nothing at all is in it.
     pub empty: bool,
     /// How many names in it are not UTF-8 and were passed over.
@@ -58,7 +61,9 @@ pub struct Open<'a> {
 impl Own {
     fn of(stat: &Stat) -> Own {
         let Stamp { inode, modified, changed, .. } = Stamp::of_stat(stat);
-        Own { device: stat.st_dev, inode, modified, changed }
+        #[cfg_attr(target_os = "linux", expect(clippy::useless_conversion, reason = "elsewhere it is a signed number"))]
+        let device = u64::try_from(stat.st_dev).unwrap_or_default();
+        Own { device, inode, modified, changed }
     }
 }
 
@@ -96,19 +101,29 @@ impl Root<'_> {
     /// The version of the metadata file of a folder in which it was listed, as a listing gives it: see [`Listing`].
     pub fn listed_stamp(&self, folder: &Folder) -> Option<Stamp> {
         let path = folder.join(&self.volume.origin.metadata_file);
-        self.listed_stamp_at(self.dir.as_fd(), path.as_str(), folder)
+        self.listed_stamp_at(self.dir.as_fd(), path.as_str(), folder).map(|(stamp, _)| stamp)
     }
 
-    /// The version of the metadata file in a folder that lists it. A link that leads nowhere still has a version, its
-    /// own, so that reading it fails and says so.
-    fn listed_stamp_at(&self, dir: BorrowedFd<'_>, path: &str, folder: &Folder) -> Option<Stamp> {
+    /// Whether the metadata file of a folder is a link, wherever it leads.
+    pub fn is_linked(&self, folder: &Folder) -> bool {
+        let path = folder.join(&self.volume.origin.metadata_file);
+        self.volume.access(Access::Look, path.as_str());
+        statat(&self.dir, path.as_str(), AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|own| FileType::from_raw_mode(own.st_mode) == FileType::Symlink)
+    }
+
+    /// The version of the metadata file in a folder that lists it, and whether it is a link. A link that leads nowhere still
+    /// has a version, its own, so that reading it fails and says so; so has a file that may not be looked at.
+    fn listed_stamp_at(&self, dir: BorrowedFd<'_>, path: &str, folder: &Folder) -> Option<(Stamp, bool)> {
         self.volume.access(Access::Look, path);
-        let own = statat(dir, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        let target = match FileType::from_raw_mode(own.st_mode) {
-            FileType::Symlink => self.stamp(folder),
-            _ => None,
-        };
-        Some(target.unwrap_or_else(|| Stamp::of_stat(&own)))
+        match statat(dir, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(own) if FileType::from_raw_mode(own.st_mode) == FileType::Symlink => {
+                Some((self.stamp(folder).unwrap_or_else(|| Stamp::of_stat(&own)), true))
+            }
+            Ok(own) => Some((Stamp::of_stat(&own), false)),
+            Err(error) if is_gone(&error.into()) => None,
+            Err(_) => Some((Stamp::default(), false)),
+        }
     }
 }
 
@@ -154,9 +169,17 @@ impl Open<'_> {
     pub fn list(&self) -> io::Result<Listing> {
         let volume = self.root.volume;
         let mut listing = Listing { empty: true, ..Listing::default() };
-        let mut room = [const { MaybeUninit::uninit() }; BUFFER];
-        let mut entries = RawDir::new(&self.dir, &mut room);
+        #[cfg(target_os = "linux")]
+        let mut room = [const { std::mem::MaybeUninit::uninit() }; BUFFER];
+        #[cfg(target_os = "linux")]
+        let mut entries = rustix::fs::RawDir::new(&self.dir, &mut room);
+        #[cfg(not(target_os = "linux"))]
+        let mut entries = {
+            volume.access(Access::List, self.folder.as_path());
+            rustix::fs::Dir::read_from(&self.dir)?
+        };
         loop {
+            #[cfg(target_os = "linux")]
             if entries.is_buffer_empty() {
                 volume.access(Access::List, self.folder.as_path());
             }
@@ -171,20 +194,25 @@ impl Open<'_> {
                 continue;
             };
             if name == volume.origin.metadata_file {
-                listing.metadata = self.root.listed_stamp_at(self.dir(), name, self.folder);
-            } else if !volume.prunes(name) && self.is_folder(&entry) {
+                let found = self.root.listed_stamp_at(self.dir(), name, self.folder);
+                (listing.metadata, listing.linked) =
+                    (found.map(|(stamp, _)| stamp), found.is_some_and(|(_, link)| link));
+            } else if !volume.prunes(name) && self.is_folder(entry.file_name(), entry.file_type()) {
                 listing.folders.push(name.to_owned());
             }
         }
     }
 
-    /// Whether an entry is a folder; where the file system's listings do not say, it is looked at.
-    fn is_folder(&self, entry: &RawDirEntry<'_>) -> bool {
-        match entry.file_type() {
+    /// Whether an entry is a folder; where the file system's listings do not say, it is looked at. One that may not be
+    /// looked at may be a folder: opening it will tell.
+    fn is_folder(&self, name: &CStr, kind: FileType) -> bool {
+        match kind {
             FileType::Unknown => {
                 self.root.volume.access(Access::Look, self.folder.as_path());
-                statat(&self.dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)
-                    .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+                match statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
+                    Err(error) => !is_gone(&error.into()),
+                }
             }
             known => known == FileType::Directory,
         }
