@@ -13,7 +13,7 @@ use shared::store::{Kind, Summary};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many failing files are listed.
+/// How many failing files are listed, and how many folders that cannot be read.
 const FAILING: usize = 20;
 
 /// How long the store may take, so that the whole answer comes within a second.
@@ -173,6 +173,7 @@ fn indexing(summary: Option<&Summary>) -> Value {
             "count": summary.map_or(0, |summary| summary.failing),
             "first": summary.map(|summary| summary.first_failing.as_slice()).unwrap_or_default(),
         },
+        "unreadable": indexing.unreadable,
         "watch": indexing.watch,
     })
 }

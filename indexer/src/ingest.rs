@@ -2,10 +2,13 @@
 //! store in batches.
 
 use crate::measure::Measure;
+use crate::mounts::Mounts;
 use crate::queue::{Haste, Hint, Queue, Subject, Turn};
 use crate::run::{Kind, Settle, Ticket};
 use crate::sdp::Mirror;
+use crate::told::Told;
 use crate::unchanged::Memory;
+use crate::unreadable::Shut;
 use crate::watch::Watch;
 use shared::access::Access;
 use shared::clock;
@@ -37,6 +40,9 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 const PART: usize = 100_000;
 /// How often one change that takes the store too long is tried again.
 const ATTEMPTS: u32 = 2;
+
+/// Why a folder is not believed to be empty.
+const UNMOUNTED: &str = "it is empty, and the file system that was mounted there is not any more";
 
 /// A change on its way to the store, and the walks that wait for it.
 #[derive(Debug)]
@@ -84,6 +90,12 @@ pub(crate) struct Worker {
     /// The extended attributes that tell of all that is below a folder, and whether the storage path has them.
     pub(crate) tree_attributes: Vec<String>,
     pub(crate) has_trees: AtomicBool,
+    /// Folders that may not be read.
+    pub(crate) shut: Shut,
+    /// File systems that are mounted below the storage path.
+    pub(crate) mounts: Mounts,
+    /// Files that do not read, each with what was told of it last.
+    pub(crate) told: Told,
     /// Which folder the storage path was when it was last walked. Under another one nothing is removed.
     pub(crate) accepted: Mutex<Option<Identity>>,
 }
@@ -178,13 +190,24 @@ impl Worker {
         hint.tickets.iter().for_each(|ticket| _ = ticket.run().folders.fetch_add(1, Relaxed));
         match self.look_into(root, folder, hint) {
             Ok(()) => {}
-            Err(error) if is_gone(&error) && !folder.is_root() => self.watch.forget(folder),
+            Err(error) if is_gone(&error) && !folder.is_root() => {
+                self.watch.forget(folder);
+                self.shut.forget(folder);
+            }
             Err(error) => {
                 self.watch.refuse(folder);
-                warn!(%folder, "cannot be listed; what is known in it stays: {error}");
-                self.pass_over(folder, hint);
+                self.keep_all_in(folder, &error, hint);
             }
         }
+    }
+
+    /// Nothing of what is in a folder can be seen: it stays, and the folder is listed as unreadable.
+    fn keep_all_in(&self, folder: &Folder, why: &dyn std::fmt::Display, hint: &Hint) {
+        let why = why.to_string();
+        if self.shut.note(folder, why.clone()) {
+            warn!(%folder, "cannot be listed; what is known in it stays: {why}");
+        }
+        self.pass_over(folder, hint);
     }
 
     fn look_into(&self, root: &Root<'_>, folder: &Folder, hint: &mut Hint) -> io::Result<()> {
@@ -209,6 +232,12 @@ impl Worker {
             self.watch.look_again(folder, &own);
         }
         let mut listing = open.list()?;
+        if self.mounts.is_unmounted(folder, &own, listing.empty) {
+            self.keep_all_in(folder, &UNMOUNTED, hint);
+            return Ok(());
+        }
+        self.shut.forget(folder);
+        self.watch.links(folder, listing.linked);
         if listing.unreadable_names > 0 {
             warn!(%folder, "{} names that are not UTF-8 are passed over", listing.unreadable_names);
         }
@@ -267,9 +296,16 @@ impl Worker {
 
     /// Reads a folder's metadata file and hands on what it is.
     fn read(&self, root: &Root<'_>, folder: &Folder, hint: Hint) {
-        let (error, stamp) = match root.read(folder) {
-            Ok(found) => return self.send(Change::Found(found), hint.tickets),
-            Err(ReadError::Missing) => return self.missing(folder, hint.tickets),
+        let read = root.read(folder);
+        if self.watch.is_told_of_changes() {
+            self.watch.links(folder, root.is_linked(folder));
+        }
+        let (error, stamp) = match read {
+            Ok(found) => {
+                self.told.forget(folder);
+                return self.send(Change::Found(found), hint.tickets);
+            }
+            Err(ReadError::Missing) => return self.missing(root, folder, hint),
             Err(ReadError::Bad { error, stamp, guarded }) => (Failing::error(&error, guarded), Some(stamp)),
             Err(error) => (error.to_string(), None),
         };
@@ -282,18 +318,34 @@ impl Worker {
         }
         count_failed(&hint.tickets);
         let path = folder.join(&self.volume.origin().metadata_file).to_string();
+        if self.told.is_news(folder, &(&error, stamp)) {
+            warn!(path, "this metadata file does not read: {error}");
+        }
         self.send(Change::Failing { folder: folder.clone(), path, error, stamp }, hint.tickets);
     }
 
-    /// A folder without a metadata file is gone from the index, unless the storage path is not what it was.
-    fn missing(&self, folder: &Folder, tickets: Vec<Ticket>) {
+    /// A folder without a metadata file is gone from the index, unless the storage path is not what it was, or a file
+    /// system that it is on is not mounted.
+    fn missing(&self, root: &Root<'_>, folder: &Folder, hint: Hint) {
         let accepted = *self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
         let identity = || self.volume.open().and_then(|root| root.identity()).ok();
         if accepted.is_some() && identity() != accepted {
             warn!(%folder, "the storage path is another folder than before: nothing is removed until it is walked");
             return self.queue.lost_hints();
         }
-        self.send(Change::Gone(folder.clone()), tickets);
+        if let Some(point) = self.mounts.at_and_above(folder).iter().find(|point| self.is_unmounted(root, point)) {
+            return self.keep_all_in(point, &UNMOUNTED, &hint);
+        }
+        self.told.forget(folder);
+        self.send(Change::Gone(folder.clone()), hint.tickets);
+    }
+
+    fn is_unmounted(&self, root: &Root<'_>, point: &Folder) -> bool {
+        let look = || -> io::Result<bool> {
+            let open = root.open_to_list(point)?;
+            Ok(self.mounts.is_unmounted(point, &open.own()?, open.list()?.empty))
+        };
+        look().unwrap_or(false)
     }
 
     pub(crate) fn send(&self, change: Change, tickets: Vec<Ticket>) {

@@ -11,11 +11,14 @@ mod hashed;
 mod ingest;
 mod lease;
 mod measure;
+mod mounts;
 mod queue;
 mod reconcile;
 mod run;
 mod sdp;
+mod told;
 mod unchanged;
+mod unreadable;
 mod watch;
 
 use ingest::{Refused, Worker};
@@ -23,6 +26,7 @@ use measure::Measure;
 use queue::{Haste, Hint, Queue, Turn};
 use reconcile::Known;
 use run::{Run, Settle, Ticket};
+use shared::access::Viewer;
 use shared::clock;
 use shared::config::IndexingSettings;
 use shared::folder::Folder;
@@ -96,6 +100,9 @@ pub async fn run(volume: Arc<Volume>, store: Arc<dyn Store>, settings: IndexingS
         memory: Memory::new(settings.doubt),
         tree_attributes: settings.tree_attributes.clone(),
         has_trees: false.into(),
+        shut: Default::default(),
+        mounts: Default::default(),
+        told: Default::default(),
         accepted: std::sync::Mutex::default(),
     });
     let workers: io::Result<Vec<_>> = (0..settings.workers)
@@ -208,6 +215,7 @@ impl Indexer {
     /// Walks everything whenever there is a reason to.
     async fn walk_for_ever(&self) {
         let mut indexing = Indexing::default();
+        self.remember_mounts().await;
         let mut reason = Reason::Start;
         // When one that left nothing out ended.
         let mut whole: Option<Instant> = None;
@@ -224,14 +232,29 @@ impl Indexer {
             }
             self.publish_surely(&mut indexing).await;
             let pause = if again { self.settings.reconcile.min(PAUSE) } else { self.settings.reconcile };
-            reason = tokio::select! {
-                () = self.store.reindex_requested() => Reason::Asked,
-                () = tokio::time::sleep(pause) => if again { reason } else { Reason::Interval },
-                () = self.queue.hints_lost() => {
-                    tokio::time::sleep(PAUSE).await;
-                    if again { reason } else { Reason::HintsLost }
+            let next = tokio::time::Instant::now() + pause;
+            reason = loop {
+                tokio::select! {
+                    () = self.store.reindex_requested() => break Reason::Asked,
+                    () = tokio::time::sleep_until(next) => break if again { reason } else { Reason::Interval },
+                    () = self.queue.hints_lost() => {
+                        tokio::time::sleep(PAUSE).await;
+                        break if again { reason } else { Reason::HintsLost };
+                    }
+                    () = self.worker.shut.changed() => self.publish_surely(&mut indexing).await,
                 }
             };
+        }
+    }
+
+    /// Has the mount points remembered that an earlier process knew: nothing else tells that one is missing.
+    async fn remember_mounts(&self) {
+        loop {
+            match self.store.summary(&Viewer::anonymous(), 0).await {
+                Ok(summary) => return self.worker.mounts.remember(&summary.indexing.mounts),
+                Err(error) => debug!("which file systems were mounted is asked for again: {error}"),
+            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -271,6 +294,7 @@ impl Indexer {
             self.measure.more();
         }
         self.watch.begin_walk();
+        self.worker.shut.begin_walk();
         let number = self.worker.memory.begin(walk, known.restless());
         let ticket = Run::of_everything(known, number, &self.settle);
         let run = ticket.run().clone();
@@ -279,6 +303,7 @@ impl Indexer {
         let worker = self.worker.clone();
         off_the_loop(move || worker.memory.end(!timed_out)).await;
         self.watch.end_walk(walk == Walk::Whole && !timed_out);
+        self.worker.shut.end_walk(!timed_out);
         let counts = progress(&run, if timed_out { Step::TimedOut } else { Step::Completed });
         info!(
             seconds = begun.elapsed().as_secs_f64(),
@@ -358,6 +383,8 @@ impl Indexer {
             folders_polled,
             reconcile_seconds: self.settings.reconcile.as_secs(),
         });
+        indexing.unreadable = self.worker.shut.told();
+        indexing.mounts = self.worker.mounts.known();
         self.store.publish(indexing.clone()).await
     }
 
@@ -406,7 +433,6 @@ fn step(run: &Run) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::access::Viewer;
     use shared::config::{Settings, Variables};
     use shared::store::memory::MemoryStore;
     use std::fs;

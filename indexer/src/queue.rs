@@ -82,10 +82,14 @@ impl Hint {
     }
 
     fn merge(&mut self, other: Hint) {
+        // Something new happened: reading is worth trying from the start. A walk that comes by is nothing new.
+        self.attempt = match (self.read, other.read) {
+            (true, false) => self.attempt,
+            (false, true) => other.attempt,
+            (true, true) | (false, false) => self.attempt.min(other.attempt),
+        };
         self.list |= other.list;
         self.read |= other.read;
-        // Something new happened: reading is worth trying from the start.
-        self.attempt = self.attempt.min(other.attempt);
         for ticket in other.tickets {
             if !self.tickets.iter().any(|own| own.is_same_run(&ticket)) {
                 self.tickets.push(ticket);
@@ -366,6 +370,12 @@ mod tests {
         let (_, hint) = queue.pop(|| ()).expect("a hint");
         assert!(hint.list && hint.read);
         assert_eq!(hint.attempt, 0);
+        queue.done(&folder("a").into());
+        // A walk that comes by does not have it tried from the start.
+        queue.push(folder("a"), Hint { attempt: 3, ..Hint::read() }, now());
+        queue.push(folder("a"), Hint::list(vec![]), Turn::Walk(Haste::None));
+        let (_, hint) = queue.pop(|| ()).expect("a hint");
+        assert_eq!((hint.list, hint.read, hint.attempt), (true, true, 3));
         queue.done(&folder("a").into());
         queue.push(folder("z"), Hint::read(), Turn::Walk(Haste::None));
         assert_eq!(names(&queue, 1), ["z"]);

@@ -111,6 +111,39 @@ pub struct Indexing {
     pub volume_error: Option<String>,
     /// How changes are noticed; `None` before the first walk.
     pub watch: Option<Watch>,
+    /// Folders that may not be listed or opened.
+    #[serde(default)]
+    pub unreadable: Unreadable,
+    /// Folders on which other file systems are mounted, or were when they were seen last.
+    #[serde(default)]
+    pub mounts: Vec<String>,
+}
+
+/// Folders that may not be listed or opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreadable {
+    /// How many there are.
+    pub count: u64,
+    /// The first of them by path, some or all.
+    pub first: Vec<UnreadableFolder>,
+}
+
+/// A folder that may not be listed or opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadableFolder {
+    /// The folder, below the storage path.
+    pub path: String,
+    /// Why.
+    pub error: String,
+}
+
+impl UnreadableFolder {
+    /// Whether a viewer may be told of it: `visible` and `hidden` say whether products are known at and below it that he may
+    /// see and may not, `inside` whether it is part of one that he may not. What is in it nobody knows, so it is told as
+    /// files are that do not read: unless what is known there says otherwise.
+    pub fn may_be_told(visible: bool, hidden: bool, inside: bool) -> bool {
+        visible || !hidden && !inside
+    }
 }
 
 /// How the SDP configuration database is followed.

@@ -47,6 +47,9 @@ pub enum StoreError {
     Superseded,
 }
 
+/// How many of the products below a folder decide whether a viewer may be told of it: the first.
+const LOOKED_AT: usize = 1000;
+
 /// What a store answers.
 pub type Result<T> = std::result::Result<T, StoreError>;
 

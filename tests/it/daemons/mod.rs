@@ -48,7 +48,7 @@ impl Site {
 }
 
 /// Has everything walked, and waits for the end of it.
-fn reindex(api: &Server) -> Value {
+pub(crate) fn reindex(api: &Server) -> Value {
     let completed = |status: &Value| status["indexing"]["coordination_state"]["completed_at"].clone();
     let before = completed(&api.status());
     assert_eq!(api.get("/reindexdataproducts").status, 202);

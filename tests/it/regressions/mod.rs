@@ -16,3 +16,6 @@ mod settings;
 
 mod dlm;
 mod search;
+//! Faults that were met in the field, each with the smallest input that shows it: they stay mended.
+
+mod volume;

@@ -12,8 +12,8 @@ use crate::product::Product;
 use crate::query::Query;
 use crate::row::{self, Leaf};
 use crate::segment::Question;
-use crate::status::{Dlm, Failing, Indexing, Sdp};
-use crate::store::{Change, Item, Outcome};
+use crate::status::{Dlm, Failing, Indexing, Sdp, UnreadableFolder};
+use crate::store::{Change, Item, LOOKED_AT, Outcome};
 use crate::volume::{Digest, Found, Stamp};
 use crate::{clock, dlm};
 use chrono::{DateTime, Utc};
@@ -146,6 +146,17 @@ impl Index {
     pub(super) fn is_visible(&self, file: &KnownFile, viewer: &Viewer) -> Option<bool> {
         let product = self.products.of_uid(file.uid()?)?;
         Some(self.rules.lets_pass(product.access, viewer))
+    }
+
+    /// Whether a viewer may be told of a folder that cannot be read.
+    pub(super) fn may_tell_of(&self, path: &str, viewer: &Viewer) -> bool {
+        let Ok(folder) = path.parse::<Folder>() else { return false };
+        let own = self.files.get(&folder).map(|file| &**file);
+        let below = self.files_below(&folder).map(|(_, file)| file).take(LOOKED_AT);
+        let seen: Vec<bool> = own.into_iter().chain(below).filter_map(|file| self.is_visible(file, viewer)).collect();
+        let mut above = folder.up().chain([""]).filter_map(|above| self.files.get(above));
+        let inside = above.any(|file| self.is_visible(file, viewer) == Some(false));
+        UnreadableFolder::may_be_told(seen.contains(&true), seen.contains(&false), inside)
     }
 
     /// All that a search needs, as it is now.

@@ -258,12 +258,15 @@ impl Store for MemoryStore {
             Some(visible) => visible,
             None => !file.failing.as_deref().is_some_and(Failing::is_guarded),
         };
+        let mut indexing = index.indexing.clone();
+        indexing.unreadable.first.retain(|unreadable| index.may_tell_of(&unreadable.path, viewer));
+        indexing.unreadable.first.truncate(failing);
         let failing_files = index.failing.iter().filter_map(|folder| index.files.get(folder));
         Ok(Summary {
             products: index.rules.visible(viewer).map(|counts| counts.products).sum(),
             products_on_volume: index.rules.visible(viewer).map(|counts| counts.on_volume).sum(),
             updated: index.updated,
-            indexing: index.indexing.clone(),
+            indexing,
             coordination: None,
             sdp: index.sdp.clone(),
             dlm: index.dlm.clone(),

@@ -6,8 +6,8 @@ use crate::access::Viewer;
 use crate::column::{KeyCount, Keys};
 use crate::folder::Folder;
 use crate::product::{Product, Stored};
-use crate::status::{Coordination, Dlm, Failing, Indexing, Sdp};
-use crate::store::{Hit, Lookup, Result, StoreError, Summary};
+use crate::status::{Coordination, Dlm, Failing, Indexing, Sdp, UnreadableFolder};
+use crate::store::{Hit, LOOKED_AT, Lookup, Result, StoreError, Summary};
 use crate::volume::Stamp;
 use futures::TryStreamExt;
 use sqlx::postgres::PgRow;
@@ -184,17 +184,18 @@ pub(super) async fn summary(
          ELSE p.access = ANY($2) END) ORDER BY f.folder LIMIT $3",
     )
     .bind(prefix)
-    .bind(ids)
+    .bind(&ids)
     .bind(i64::try_from(failing).unwrap_or(i64::MAX))
     .bind(Failing::guarded_prefix())
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
     let held: Option<bool> = state.try_get("held")?;
     let progress: Option<Json<Indexing>> = state.try_get("progress")?;
     // What a process that is no more was doing is not being done.
     let indexing_running = state.try_get::<bool, _>("indexing_running")? && held.unwrap_or(false);
     let indexing: Indexing = progress.map(|Json(indexing)| indexing).unwrap_or_default();
-    let indexing = Indexing { in_progress: indexing_running, ..indexing };
+    let mut indexing = Indexing { in_progress: indexing_running, ..indexing };
+    keep_what_may_be_told(&mut *connection, prefix, &ids, failing, &mut indexing.unreadable.first).await?;
     let count = |n: i64| u64::try_from(n).unwrap_or_default();
     let sdp: Option<Json<Sdp>> = state.try_get("sdp")?;
     let dlm: Option<Json<Dlm>> = state.try_get("dlm")?;
@@ -220,6 +221,45 @@ pub(super) async fn summary(
         failing: count(state.try_get("failing")?),
         first_failing: first_failing.into_iter().map(|(path, error, since)| Failing { path, error, since }).collect(),
     })
+}
+
+/// Keeps of the folders that cannot be read the first `most` that who sees products of these rules may be told of.
+async fn keep_what_may_be_told(
+    connection: &mut PgConnection,
+    prefix: &str,
+    rules: &[i32],
+    most: usize,
+    unreadable: &mut Vec<UnreadableFolder>,
+) -> Result<()> {
+    let mut kept = Vec::new();
+    for candidate in std::mem::take(unreadable) {
+        let Ok(folder) = candidate.path.parse::<Folder>() else { continue };
+        let (from, to) = below(&folder);
+        let above: Vec<&str> = folder.up().chain([""]).collect();
+        let sql = format!(
+            "SELECT coalesce(bool_or(access = ANY($4)), false), coalesce(bool_or(access <> ALL($4)), false), \
+             EXISTS (SELECT FROM data_product WHERE volume_prefix = $1 AND folder = ANY($6) AND access <> ALL($4)) \
+             FROM ((SELECT access FROM data_product WHERE volume_prefix = $1 AND folder = $5) UNION ALL \
+             (SELECT access FROM data_product WHERE volume_prefix = $1 AND {BELOW} ORDER BY folder LIMIT {LOOKED_AT})) p"
+        );
+        let (visible, hidden, inside): (bool, bool, bool) = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+            .bind(prefix)
+            .bind(from)
+            .bind(to)
+            .bind(rules)
+            .bind(folder.as_str())
+            .bind(above)
+            .fetch_one(&mut *connection)
+            .await?;
+        if UnreadableFolder::may_be_told(visible, hidden, inside) {
+            kept.push(candidate);
+        }
+        if kept.len() >= most {
+            break;
+        }
+    }
+    *unreadable = kept;
+    Ok(())
 }
 
 /// The version of a metadata file, in a row that has one.
