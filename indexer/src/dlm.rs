@@ -3,7 +3,7 @@
 //! Nothing tells when it changes, so a look at its statistics every few seconds says whether a comparison is worth it, and
 //! one is made now and then in any case. What differs is read and goes to the store like all else.
 
-use crate::ingest;
+use crate::write;
 use shared::clock;
 use shared::config::DlmSettings;
 use shared::status;
@@ -54,7 +54,7 @@ async fn leave(store: &Arc<PostgresStore>) {
             Ok(difference) => {
                 for page in difference.gone.chunks(PAGE) {
                     let gone: Vec<Change> = page.iter().map(|uid| Change::ItemGone(*uid)).collect();
-                    ingest::apply(store.as_ref(), &gone).await;
+                    write::apply(store.as_ref(), &gone).await;
                 }
                 if store.publish_dlm(None).await.is_ok() {
                     return;
@@ -119,7 +119,7 @@ impl Follower {
     }
 
     async fn apply(&self, changes: Vec<Change>) {
-        ingest::apply(self.store.as_ref(), &changes).await;
+        write::apply(self.store.as_ref(), &changes).await;
     }
 
     async fn count(&mut self) -> Result<()> {

@@ -1,7 +1,6 @@
-//! From a hint to the store: workers look at folders and read metadata files; one writer hands what they find to the
-//! store in batches.
+//! From a hint to a change: workers look at folders, read metadata files, and hand what they find to the
+//! [writer](crate::write).
 
-use crate::measure::Measure;
 use crate::mounts::Mounts;
 use crate::queue::{Haste, Hint, Queue, Subject, Turn};
 use crate::run::{Kind, Settle, Ticket};
@@ -10,11 +9,11 @@ use crate::told::Told;
 use crate::unchanged::Memory;
 use crate::unreadable::Shut;
 use crate::watch::Watch;
-use shared::access::Access;
+use crate::write::Item;
 use shared::clock;
 use shared::folder::{Folder, MAX_BYTES};
 use shared::status::Failing;
-use shared::store::{Change, Item as DataItem, Outcome, Store, StoreError};
+use shared::store::Change;
 use shared::volume::{Identity, Open, Own, ReadError, Root, Stamp, Volume, is_gone};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,29 +33,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const SETTLED: Duration = Duration::from_secs(60);
 /// How long a worker that has much to do keeps the storage path open. Opening it anew finds out that it is another folder.
 const KEPT_OPEN: Duration = Duration::from_millis(50);
-/// How long the writer waits for a store that cannot at the moment.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
-/// The most values of products in one write. PostgreSQL takes a second for so many.
-const PART: usize = 100_000;
-/// How often one change that takes the store too long is tried again.
-const ATTEMPTS: u32 = 2;
 
 /// Why a folder is not believed to be empty.
 const UNMOUNTED: &str = "it is empty, and the file system that was mounted there is not any more";
-
-/// A change on its way to the store, and the walks that wait for it.
-#[derive(Debug)]
-pub(crate) struct Item {
-    change: Change,
-    tickets: Vec<Ticket>,
-}
-
-impl Item {
-    /// A change that no walk waits for.
-    pub(crate) fn of(change: Change) -> Item {
-        Item { change, tickets: Vec::new() }
-    }
-}
 
 /// Why a walk of everything was not begun, or not believed.
 #[derive(Debug, thiserror::Error)]
@@ -364,125 +343,4 @@ fn count_failed(tickets: &[Ticket]) {
 fn is_settled(stamp: Stamp) -> bool {
     let now = clock::now().timestamp_nanos_opt().unwrap_or(i64::MAX);
     now.saturating_sub(stamp.modified) > i64::try_from(SETTLED.as_nanos()).unwrap_or(i64::MAX)
-}
-
-/// Writes changes in batches of at most `batch` until nobody sends any more. Under little load a batch is one change;
-/// under much load it is what came while the last one was written.
-pub(crate) async fn write(store: Arc<dyn Store>, mut changes: mpsc::Receiver<Item>, batch: usize, measure: Measure) {
-    let mut items = Vec::with_capacity(batch);
-    while changes.recv_many(&mut items, batch).await > 0 {
-        let (changes, tickets): (Vec<Change>, Vec<Vec<Ticket>>) =
-            items.drain(..).map(|item| (item.change, item.tickets)).unzip();
-        let mut outcomes = Vec::with_capacity(changes.len());
-        for part in parts(&changes) {
-            outcomes.extend(apply(store.as_ref(), part).await);
-        }
-        for ((change, tickets), outcome) in changes.into_iter().zip(&tickets).zip(outcomes) {
-            if let Change::Found(found) = change {
-                tickets.iter().for_each(|ticket| ticket.run().count(outcome));
-                // Also where the product is as it was: its files need not be.
-                found.product.folder.clone().into_iter().for_each(|folder| measure.product(folder));
-            }
-        }
-    }
-}
-
-/// Splits changes so that each part is soon written: while one is, others who write wait for it, and the lease is not renewed.
-fn parts(changes: &[Change]) -> Vec<&[Change]> {
-    let (mut parts, mut begin, mut values) = (Vec::new(), 0, 0);
-    for (at, change) in changes.iter().enumerate() {
-        let more = if let Change::Found(found) = change { found.product.values() } else { 1 };
-        if values > 0 && values + more > PART {
-            parts.push(&changes[begin..at]);
-            (begin, values) = (at, 0);
-        }
-        values += more;
-    }
-    parts.push(&changes[begin..]);
-    parts
-}
-
-/// Hands changes to the store until it has taken them.
-pub(crate) async fn apply(store: &dyn Store, changes: &[Change]) -> Vec<Outcome> {
-    let (mut told, mut attempts) = (String::new(), 0);
-    loop {
-        match store.apply(changes).await {
-            Ok(outcomes) => return outcomes,
-            Err(error @ (StoreError::Unavailable(_) | StoreError::ReadOnly | StoreError::Unusable(_))) => {
-                let reason = error.to_string();
-                if told != reason {
-                    warn!("the store takes no changes, they are kept: {reason}");
-                    told = reason;
-                }
-                tokio::time::sleep(STORE_PAUSE).await;
-            }
-            Err(StoreError::TooLong(reason)) if changes.len() > 1 => {
-                warn!("{} changes at once take the store too long, half of them are tried: {reason}", changes.len());
-                return apply_in_halves(store, changes).await;
-            }
-            Err(StoreError::TooLong(reason)) if attempts < ATTEMPTS => {
-                attempts += 1;
-                warn!(folder = ?changes.first().and_then(Change::folder), "the store takes too long, it is tried again: {reason}");
-                tokio::time::sleep(STORE_PAUSE).await;
-            }
-            Err(StoreError::TooLong(reason)) => return apply_what_fits(store, changes, reason, false).await,
-            Err(StoreError::Refused(reason)) => return apply_what_fits(store, changes, reason, true).await,
-            // They are another's to write now; this indexer is about to be ended.
-            Err(StoreError::Superseded) => std::future::pending().await,
-        }
-    }
-}
-
-async fn apply_in_halves(store: &dyn Store, changes: &[Change]) -> Vec<Outcome> {
-    let (front, back) = changes.split_at(changes.len() / 2);
-    let mut outcomes = Box::pin(apply(store, front)).await;
-    outcomes.extend(Box::pin(apply(store, back)).await);
-    outcomes
-}
-
-/// Applies changes of which some do not fit into the store. These are listed as failing, and hold up no other. The next walk
-/// tries one again where it is not `certain` that it never fits.
-async fn apply_what_fits(store: &dyn Store, changes: &[Change], reason: String, certain: bool) -> Vec<Outcome> {
-    let [change] = changes else { return apply_in_halves(store, changes).await };
-    error!(subject = ?change.subject(), "the store refuses this change: {reason}");
-    if let Change::Found(found) = change
-        && let Some(folder) = &found.product.folder
-    {
-        let path = found.product.metadata_path();
-        let guarded = found.product.access != Access::Public;
-        let error = Failing::error(&format_args!("the store refuses it: {reason}"), guarded);
-        let failing = Change::Failing { folder: folder.clone(), path, error, stamp: certain.then_some(found.stamp) };
-        return Box::pin(apply(store, &[failing])).await;
-    }
-    if let Change::Item(item) = change
-        && item.product.is_ok()
-    {
-        let none = DataItem { product: Err(format!("the store refuses it: {reason}")), ..item.clone() };
-        return Box::pin(apply(store, &[Change::Item(none)])).await;
-    }
-    vec![Outcome::Unchanged]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-    use shared::product::Product;
-
-    #[test]
-    fn what_is_much_is_written_in_parts() {
-        let change = |values: usize| {
-            let metadata = json!({"execution_block": "eb", "v": vec![0; values]});
-            let product = Arc::new(Product::from_metadata(metadata, "v").expect("a product"));
-            Change::Found(shared::volume::Found { product, stamp: Stamp::default(), digest: [0; 32] })
-        };
-        let sizes = |values: &[usize]| {
-            let changes: Vec<Change> = values.iter().map(|values| change(*values)).collect();
-            parts(&changes).iter().map(|part| part.len()).collect::<Vec<_>>()
-        };
-        assert_eq!(sizes(&[1; 500]), [500]);
-        assert_eq!(sizes(&[40_000; 7]), [2, 2, 2, 1]);
-        assert_eq!(sizes(&[10, 300_000, 10, 10]), [1, 1, 2]);
-        assert_eq!(sizes(&[300_000, 300_000]), [1, 1]);
-    }
 }

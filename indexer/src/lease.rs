@@ -23,7 +23,7 @@ pub(crate) async fn acquire(candidate: &Candidate, ear: &Ear, health: &Health) -
         match candidate.acquire().await {
             Ok(Attempt::Taken(lease)) => {
                 info!(epoch = lease.epoch(), "holding the lease");
-                return lease;
+                return *lease;
             }
             Ok(Attempt::Held(place)) => {
                 holder = place;

@@ -1,7 +1,7 @@
 //! The indexer: keeps a store in step with a volume.
 //!
 //! Hints that something may have changed come from events ([`watch`]) and from walks ([`mod@run`]) into one [`queue`]; workers
-//! look for themselves and hand what they find to one writer ([`ingest`]). Flows of the SDP configuration database come
+//! look for themselves and hand what they find to one writer ([`ingest`], [`mod@write`]). Flows of the SDP configuration database come
 //! through the same queue ([`sdp`]). Events make it fast, walks make it right: one
 //! of everything at start, when asked for, when events were lost, and at an interval.
 
@@ -20,6 +20,7 @@ mod told;
 mod unchanged;
 mod unreadable;
 mod watch;
+mod write;
 
 use ingest::{Refused, Worker};
 use measure::Measure;
@@ -128,7 +129,7 @@ pub async fn run(volume: Arc<Volume>, store: Arc<dyn Store>, settings: IndexingS
         settle,
     };
     tokio::join!(
-        ingest::write(store.clone(), to_write, indexer.settings.batch, measure.clone()),
+        write::write(store.clone(), to_write, indexer.settings.batch, measure.clone()),
         measure_more(store.as_ref(), &measure),
         settle_runs(store.clone(), settled, queue, indexer.settle.clone()),
         indexer.walk_for_ever(),
@@ -431,60 +432,5 @@ fn step(run: &Run) -> Step {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use shared::config::{Settings, Variables};
-    use shared::store::memory::MemoryStore;
-    use std::fs;
-
-    /// Indexes until a walk that somebody waits for has ended, and tells how it stands then.
-    async fn index_once(path: &std::path::Path, store: &Arc<dyn Store>, timeout: Option<Duration>) -> Indexing {
-        let before = stands(store).await.ended;
-        let settings = Settings::read(&Variables::default(), path.to_str().map(str::to_owned)).expect("settings");
-        let mut indexing = settings.indexing;
-        indexing.timeout = timeout.unwrap_or(indexing.timeout);
-        let volume = Arc::new(Volume::new(&settings.volume));
-        let indexer = tokio::spawn(run(volume, store.clone(), indexing, None));
-        let mut stand = stands(store).await;
-        while stand.in_progress || stand.ended == before {
-            tokio::task::yield_now().await;
-            stand = stands(store).await;
-        }
-        indexer.abort();
-        // One that still noticed something would write it.
-        let _ = indexer.await;
-        stand
-    }
-
-    async fn stands(store: &Arc<dyn Store>) -> Indexing {
-        store.summary(&Viewer::anonymous(), 0).await.expect("a summary").indexing
-    }
-
-    async fn products(store: &Arc<dyn Store>) -> u64 {
-        store.summary(&Viewer::anonymous(), 0).await.expect("a summary").products
-    }
-
-    #[tokio::test]
-    async fn a_walk_that_runs_out_of_time_keeps_what_there_is() {
-        let volume = tempfile::tempdir().expect("a folder");
-        let folder = |n| volume.path().join(format!("eb-{n}"));
-        for n in 0..50 {
-            fs::create_dir(folder(n)).expect("a folder");
-            let metadata = format!("execution_block: eb-a-20240101-{n}");
-            fs::write(folder(n).join("ska-data-product.yaml"), metadata).expect("a file");
-        }
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-        let whole = index_once(volume.path(), &store, None).await;
-        assert_eq!((whole.progress.indexing_step, whole.last_run.timed_out), (Step::Completed, false));
-        assert_eq!((whole.progress.files_added, products(&store).await), (50, 50));
-        for n in 0..10 {
-            fs::remove_dir_all(folder(n)).expect("removed");
-        }
-        let cut_off = index_once(volume.path(), &store, Some(Duration::ZERO)).await;
-        assert_eq!((cut_off.progress.indexing_step, cut_off.last_run.timed_out), (Step::TimedOut, true));
-        assert_eq!(products(&store).await, 50);
-        let whole = index_once(volume.path(), &store, None).await;
-        assert_eq!((whole.progress.files_skipped, whole.progress.files_added), (40, 0));
-        assert_eq!(products(&store).await, 40);
-    }
-}
+#[path = "lib_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! The size of products on disk, found out in the background by one thread, after the products themselves are in the
 //! index: a product may hold a million files, and nobody should wait for their sizes to find it.
 
-use crate::ingest::Item;
+use crate::write::Item;
 use shared::folder::Folder;
 use shared::store::Change;
 use shared::volume::{Root, Volume, is_gone};

@@ -87,7 +87,7 @@ impl Home {
         let ear = Arc::new(Ear::on(&self.database, &prefix));
         let candidate = Candidate::new(self.database.clone(), prefix, origin, "test".to_owned(), &indexing);
         let Ok(Attempt::Taken(lease)) = candidate.acquire().await else { panic!("no free lease") };
-        PostgresStore::of_indexer(self.database.clone(), Arc::new(lease), ear)
+        PostgresStore::of_indexer(self.database.clone(), Arc::from(lease), ear)
     }
 
     /// The store of an API that answers for a volume, which it knows by its name.

@@ -59,7 +59,7 @@ struct PlaceOf {
 #[derive(Debug)]
 pub enum Attempt {
     /// It is ours.
-    Taken(Lease),
+    Taken(Box<Lease>),
     /// Another holds it, who runs here, where that is known.
     Held(Option<Place>),
 }
@@ -133,13 +133,13 @@ impl Candidate {
         if dead.is_some() {
             info!("the indexer that held the lease is no more; it is succeeded before its term ends");
         }
-        Ok(Attempt::Taken(Lease {
+        Ok(Attempt::Taken(Box::new(Lease {
             candidate: self.clone(),
             epoch: row.try_get("epoch")?,
             generation: row.try_get("generation")?,
             valid_until: Mutex::new(attempted + self.term),
             lost: watch::Sender::new(false),
-        }))
+        })))
     }
 
     /// The holder, where he is surely no more, and where he runs or ran, where that is known.
