@@ -15,7 +15,7 @@ pub(crate) struct Told(Mutex<HashMap<Key, u64>>);
 
 impl Told {
     /// Whether this was not what was told of a folder last; from now on it is.
-    pub(crate) fn is_news(&self, folder: &Folder, what: &impl Hash) -> bool {
+    pub(crate) fn is_news(&self, folder: &Folder, what: &(impl Hash + ?Sized)) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (key, what) = (key_of(folder), hashed(what));
         if told.len() >= MANY && !told.contains_key(&key) {
