@@ -107,7 +107,7 @@ fn tell(root: &Path, event: &Event, told: &mut impl FnMut(Told<'_>)) {
             continue;
         }
         let Some((folder, name)) = place_of(below) else { continue };
-        for happened in happened(event.kind, path) {
+        for happened in happened(event.kind) {
             told(Told::Name { place: Place::Folder(folder.clone()), name, happened: *happened });
         }
     }
@@ -124,7 +124,7 @@ fn place_of(below: &Path) -> Option<(Folder, &str)> {
     Some((folder.join("/").parse().ok()?, name))
 }
 
-fn happened(kind: EventKind, path: &Path) -> &'static [Happened] {
+fn happened(kind: EventKind) -> &'static [Happened] {
     match kind {
         EventKind::Create(CreateKind::Folder) | EventKind::Remove(RemoveKind::Folder) => &[Happened::Folder],
         EventKind::Create(CreateKind::File) if TELLS_OF_CLOSING => &[Happened::Writing],
@@ -137,12 +137,9 @@ fn happened(kind: EventKind, path: &Path) -> &'static [Happened] {
             true => &[Happened::Writing],
             false => &[Happened::File],
         },
+        // What came or went may be a folder, and what is there by now may be something else.
         EventKind::Any | EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => {
-            // Of what is not there any more nobody knows what it was.
-            match std::fs::symlink_metadata(path) {
-                Ok(there) if !there.is_dir() => &[Happened::File],
-                _ => &[Happened::Folder, Happened::File],
-            }
+            &[Happened::Folder, Happened::File]
         }
     }
 }
@@ -157,16 +154,5 @@ mod tests {
         assert_eq!(place("eb/pb/f.yaml"), Some(("eb/pb".to_owned(), "f.yaml")));
         assert_eq!(place("eb"), Some((".".to_owned(), "eb")));
         assert_eq!(place("../eb"), None);
-    }
-
-    #[test]
-    fn what_came_or_went_may_be_a_folder_unless_it_is_a_file() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("f");
-        std::fs::write(&file, "").expect("a file");
-        let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::Any));
-        assert_eq!(happened(renamed, &file), [Happened::File]);
-        assert_eq!(happened(renamed, folder.path()), [Happened::Folder, Happened::File]);
-        assert_eq!(happened(renamed, &folder.path().join("gone")), [Happened::Folder, Happened::File]);
     }
 }
