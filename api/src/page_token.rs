@@ -84,6 +84,7 @@ mod tests {
     use super::*;
     use serde_json::json;
     use shared::filter::grid;
+    use shared::number::Number;
     use shared::query::SortValue;
 
     fn asked(body: &Value) -> Result<(usize, Option<Place>, usize)> {
@@ -98,8 +99,9 @@ mod tests {
     fn a_token_leads_to_the_pages_after_it() {
         let body =
             json!({"pageSize": 10, "sortModel": [{"field": "a", "sort": "asc"}, {"field": "b", "sort": "desc"}]});
+        let number = Number::of(&json!(0.1 + 0.2)).expect("a number");
         let place = Place {
-            values: vec![Some(SortValue::Number(0.1 + 0.2)), Some(SortValue::Text("\u{e4}\"".to_owned()))],
+            values: vec![Some(SortValue::Number(number)), Some(SortValue::Text("\u{e4}\"".to_owned()))],
             date_created: Default::default(),
             uid: Default::default(),
         };

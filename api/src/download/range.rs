@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn no_two_versions_say_the_same_time() {
         // Two versions of one second, and answers with the first before the second was written.
-        let at = |milliseconds| SystemTime::UNIX_EPOCH + Duration::from_millis(784_111_776_000 + milliseconds);
+        let at = |milliseconds: u64| SystemTime::UNIX_EPOCH + Duration::from_millis(784_111_776_000 + milliseconds);
         let (first, second) = (settled(100), settled(900));
         for answered in [100, 500, 899] {
             let said = httpdate::fmt_http_date(first.last_modified(at(answered)));

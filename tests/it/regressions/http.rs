@@ -27,7 +27,10 @@ fn told(server: &Server, bytes: &str) -> (u16, String, String) {
 
 /// An answer whose redirects are not followed.
 fn unfollowed(server: &Server, method: &str, path: &str) -> (u16, String, String) {
-    told(server, &format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}"))
+    told(
+        server,
+        &format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}"),
+    )
 }
 
 #[test]
@@ -39,13 +42,13 @@ fn requests_in_every_form_are_answered() {
     for server in [&api, &standalone, &indexer] {
         for (request, status) in [
             (format!("CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n{end}"), 501),
-            (format!("CONNECT [::1]:443 HTTP/1.1\r\nHost: x\r\n{end}"), 501),
-            (format!("GET example.org:443 HTTP/1.1\r\nHost: x\r\n{end}"), 400),
-            (format!("GET * HTTP/1.1\r\nHost: x\r\n{end}"), 400),
-            (format!("GET http://example.org/livez HTTP/1.1\r\nHost: x\r\n{end}"), 200),
-            (format!("GET http://example.org/nothing HTTP/1.1\r\nHost: x\r\n{end}"), 404),
+            (format!("CONNECT [::1]:443 HTTP/1.1\r\nHost: localhost\r\n{end}"), 501),
+            (format!("GET example.org:443 HTTP/1.1\r\nHost: localhost\r\n{end}"), 400),
+            (format!("GET * HTTP/1.1\r\nHost: localhost\r\n{end}"), 400),
+            (format!("GET http://example.org/livez HTTP/1.1\r\nHost: localhost\r\n{end}"), 200),
+            (format!("GET http://example.org/nothing HTTP/1.1\r\nHost: localhost\r\n{end}"), 404),
             (format!("GET /livez HTTP/1.1\r\n{end}"), 400),
-            (format!("GET /livez HTTP/1.1\r\nHost: x\r\nHost: x\r\n{end}"), 400),
+            (format!("GET /livez HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n{end}"), 400),
             (format!("GET /livez HTTP/1.1\r\nHost: a b\r\n{end}"), 400),
             (format!("GET /livez HTTP/1.1\r\nHost:\r\n{end}"), 200),
             ("GET /livez HTTP/1.0\r\n\r\n".to_owned(), 200),
@@ -59,7 +62,7 @@ fn requests_in_every_form_are_answered() {
                 "{request}: {head}"
             );
         }
-        let (status, _, body) = told(server, &format!("OPTIONS * HTTP/1.1\r\nHost: x\r\n{end}"));
+        let (status, _, body) = told(server, &format!("OPTIONS * HTTP/1.1\r\nHost: localhost\r\n{end}"));
         assert!(status == 200 || serde_json::from_str::<Value>(&body).is_ok_and(|body| body["detail"].is_string()));
         assert!(!server.log().contains("panicked"), "{}", server.log());
         assert_eq!(server.get("/livez").status, 200);
@@ -105,7 +108,7 @@ fn paths_are_found_with_a_slash_and_in_any_encoding() {
         (format!("/%70roducts/{uid}/files/%61%2541b"), 200),
     ] {
         let (answered, head, _) =
-            told(&server, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+            told(&server, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
         assert_eq!(answered, status, "{path}: {head}");
     }
     let without = Server::start(volume.path());
@@ -246,7 +249,7 @@ fn a_connection_is_kept_as_long_as_it_may_idle() {
     for running in both(|_| (), &[("DPD_IDLE_SECONDS", "1")]) {
         let mut stream = running.api.connect();
         for _ in 0..2 {
-            stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+            stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
             let mut answer = Vec::new();
             while !answer.ends_with(br#"{"status":"ok"}"#) {
                 let mut byte = [0];
@@ -293,7 +296,7 @@ fn the_date_of_answers_follows_the_clock() {
     settings.write("time", "+10y\n");
     let server = Server::with(command, true);
     let year = |_| {
-        let (_, head, _) = told(&server, "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let (_, head, _) = told(&server, "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let date = head.lines().find(|line| line.starts_with("date: ")).expect("a date");
         date.split(' ').nth(4).and_then(|year| year.parse::<u32>().ok()).unwrap_or_else(|| panic!("{date:?}"))
     };
