@@ -35,6 +35,11 @@ fn every_part_is_that_part_of_the_whole() {
     let volume = Volume::new();
     product(&volume);
     let server = Server::start(volume.path());
+    // In the second of the last change another change may follow, and no time of it is told for good.
+    tests::wait_for("the next second", || {
+        let head = server.head(PATH);
+        (head.header("last-modified") != head.header("date")).then_some(())
+    });
     let whole = server.get(PATH);
     let total = whole.body.len();
     assert_eq!((whole.status, whole.header("accept-ranges")), (200, "bytes"));
@@ -394,7 +399,7 @@ fn many_files_take_little_memory_and_a_planning_that_nobody_waits_for_ends() {
     let rest = part(&server, &format!("bytes={middle}-{}", middle + 99_999), head.header("etag"));
     assert!(rest.body == whole.body[middle..middle + 100_000]);
     let status = server.status();
-    assert!(status["downloads"]["plan_bytes"].as_u64() < Some(FILES as u64 * 70), "{status}");
+    assert!(status["downloads"]["plan_bytes"].as_u64() < Some(FILES as u64 * 80), "{status}");
     let grown = server.memory("VmHWM") - before;
     assert!(grown < 60 << 20, "{} KiB", grown >> 10);
 }

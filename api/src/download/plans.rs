@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 /// How long a plan is kept after it was last of use.
 const KEPT: Duration = Duration::from_secs(600);
 /// How much memory all plans that are kept may take, in bytes, and how many there may be: small ones are soon made anew.
-const MEMORY: usize = 80 << 20;
+pub(super) const MEMORY: usize = 80 << 20;
 const MOST: usize = 1000;
 /// How often it is looked whether plans have been kept for long enough.
 const SWEEP: Duration = Duration::from_secs(30);

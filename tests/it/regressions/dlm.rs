@@ -96,16 +96,16 @@ fn an_item_out_of_range_holds_up_no_other() {
     };
     set("item-0", "item_size = 1e300");
     set("item-1", "item_size = 'NaN'");
-    set("item-2", "metadata = jsonb_set(metadata, '{n}', '1e400')");
     // More text than PostgreSQL can write out.
     set("item-3", "metadata = metadata || jsonb_build_object('n', repeat(E'\\x01', 190000000))");
-    // No faults.
+    // No faults: a number that no double holds keeps its text.
+    set("item-2", "metadata = jsonb_set(metadata, '{n}', '1e400')");
     set("item-4", "uid_creation = 'infinity', uid_expiration = '-infinity', item_size = -1, item_version = NULL");
     let (indexer, api) = site.daemons.pair();
-    wait_for_hits(&api, "x:good", 16);
-    let dlm = wait_for(&api, "the count", |dlm| dlm["items_passed_over"] == 4);
-    assert_eq!((&dlm["number_of_dataproducts"], &dlm["dlm_tables_error"]), (&json!(16), &Value::Null));
-    for n in 0..4 {
+    wait_for_hits(&api, "x:good", 17);
+    let dlm = wait_for(&api, "the count", |dlm| dlm["items_passed_over"] == 3);
+    assert_eq!((&dlm["number_of_dataproducts"], &dlm["dlm_tables_error"]), (&json!(17), &Value::Null));
+    for n in [0, 1, 3] {
         let uid = site.database.value(&format!("SELECT uid FROM dlm.data_item WHERE item_name = 'item-{n}'"));
         let uid = uid.as_str().expect("a uid");
         indexer.wait_for_log(uid, 1);

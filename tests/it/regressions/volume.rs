@@ -238,6 +238,7 @@ fn what_a_missing_mount_held_is_kept() {
         Server::with(command, false)
     };
     let (first, api) = (indexer(), site.daemons.api());
+    first.wait_for_log("holding the lease", 1);
     let all = ["eb-0", "far/disk", "far/disk/eb-1", "far/disk/eb-1/pb"];
     api.wait_for_folders(&all);
     let is_missing = |indexer: &Server| {
@@ -253,7 +254,6 @@ fn what_a_missing_mount_held_is_kept() {
         api.wait_for_status("the mount", |status| status["indexing"]["unreadable"]["count"] == 0);
         assert_eq!(api.folders(), all);
     };
-    first.wait_for_log("holding the lease", 1);
     tests::wait_for("a walk that saw it", || (first.log().matches("walked everything").count() >= 2).then_some(()));
     run("umount -l \"$1\"");
     is_missing(&first);
