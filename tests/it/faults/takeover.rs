@@ -150,7 +150,7 @@ fn a_holder_of_the_release_before_that_leaves_no_place_is_succeeded_by_its_term(
     // As it writes it: what another left there stays.
     site.database
         .execute("UPDATE dpd_indexing_state SET holder = gen_random_uuid(), last_heartbeat = clock_timestamp()");
-    holder.wait_for_log("another indexer took over", 1);
+    holder.wait_for_log("another indexer took over epoch=1", 1);
     let status = holder.wait_for_state("standing by");
     assert_eq!(status["epoch"], Value::Null);
     assert_eq!(epoch(&holder), 2);

@@ -215,7 +215,8 @@ impl Database {
         {
             return Err(StoreError::Unavailable(why));
         }
-        let acquired = async {
+        // What connecting comes to is large, and most often for nothing: it is not to be a part of all that asks.
+        let acquired = Box::pin(async {
             // A connection that is there was made when all was well.
             if self.pool.num_idle() == 0 {
                 self.examine().await?;
@@ -237,7 +238,7 @@ impl Database {
                 () = self.look() => asked.await,
             };
             acquired.map_err(|error| StoreError::Unavailable(self.why(&error)))
-        };
+        });
         let acquired = acquired.await;
         match &acquired {
             Ok(_) => self.health.note(None),
@@ -335,7 +336,7 @@ impl Database {
     /// Does a piece of work within a limit of its own.
     pub(super) async fn bounded_by<T>(&self, limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
         let too_long = |_| Err(StoreError::TooLong(TOO_LONG.to_owned()));
-        let done = tokio::time::timeout(limit + MARGIN, work).await.unwrap_or_else(too_long);
+        let done = tokio::time::timeout(limit + MARGIN, Box::pin(work)).await.unwrap_or_else(too_long);
         if let Err(StoreError::ReadOnly) = done {
             *lock(&self.health.read_only) = Some(Instant::now());
         }
