@@ -238,7 +238,12 @@ impl Daemon {
         held: &Mutex<Option<Arc<Lease>>>,
     ) {
         loop {
-            let lease = Arc::new(lease::acquire(candidate, ear, &self.health).await);
+            let Some(lease) = lease::acquire(candidate, ear, &self.health).await else {
+                // The tables may be gone, or older ones.
+                self.migrate().await;
+                continue;
+            };
+            let lease = Arc::new(lease);
             self.health.set(State::Holding { epoch: lease.epoch() });
             *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease.clone());
             let store = Arc::new(PostgresStore::of_indexer(self.database.clone(), lease.clone(), ear.clone()));

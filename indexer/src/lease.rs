@@ -2,7 +2,7 @@
 //!
 //! What a holder may believe: while [`Lease::is_believed`], that nobody else writes; after that, nothing, so that it does
 //! not write either, but goes on watching. When it can renew again it goes on where it stopped, unless another took
-//! over meanwhile: then all it knows is thrown away, and it stands by.
+//! over meanwhile, or the database lost what was written: then all it knows is thrown away, and it stands by.
 
 use crate::daemon::{Health, State};
 use shared::process::Place;
@@ -16,26 +16,29 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often a holder that runs in the same place is looked at, which costs a call of the operating system.
 const GLANCE: Duration = Duration::from_millis(50);
 
-/// Stands by until the lease is ours.
-pub(crate) async fn acquire(candidate: &Candidate, ear: &Ear, health: &Health) -> Lease {
+/// Stands by until the lease is ours; `None` where the database cannot be used, so that it is to be looked whether its tables
+/// are what they should be.
+pub(crate) async fn acquire(candidate: &Candidate, ear: &Ear, health: &Health) -> Option<Lease> {
     loop {
-        let mut holder = None;
-        match candidate.acquire().await {
+        let pause = LOOK.min(candidate.term() / 5);
+        let holder = match candidate.acquire().await {
             Ok(Attempt::Taken(lease)) => {
                 info!(epoch = lease.epoch(), "holding the lease");
-                return *lease;
+                return Some(*lease);
             }
-            Ok(Attempt::Held(place)) => {
-                holder = place;
-                health.set(State::StandingBy);
+            Ok(Attempt::Held(holder)) => holder,
+            Err(error) => {
+                health.wait(&error);
+                tokio::time::sleep(pause).await;
+                return None;
             }
-            Err(error) => health.wait(&error),
-        }
+        };
+        health.set(State::StandingBy);
         // Told of a release or of the holder's end, or after a while.
         tokio::select! {
             () = ear.released() => {}
             () = is_left(holder) => {}
-            () = tokio::time::sleep(LOOK.min(candidate.term() / 5)) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
@@ -52,13 +55,13 @@ async fn is_left(place: Option<Place>) {
     }
 }
 
-/// Renews the lease until another took over.
+/// Renews the lease until it is lost.
 pub(crate) async fn keep(lease: &Lease, health: &Health) {
     let term = lease.candidate().term();
     let mut pause = term / 5;
     loop {
         tokio::select! {
-            () = lease.lost() => break,
+            _ = lease.lost() => break,
             () = tokio::time::sleep(pause) => {}
         }
         pause = match lease.renew().await {
@@ -73,5 +76,5 @@ pub(crate) async fn keep(lease: &Lease, health: &Health) {
             }
         };
     }
-    warn!(epoch = lease.epoch(), "another indexer took over");
+    warn!(epoch = lease.epoch(), "{}", lease.lost().await);
 }

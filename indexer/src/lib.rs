@@ -296,13 +296,14 @@ impl Indexer {
         }
         self.watch.begin_walk();
         self.worker.shut.begin_walk();
-        let number = self.worker.memory.begin(walk, known.restless());
+        let number = self.worker.memory.begin(walk, known.restless(), known.sums());
         let ticket = Run::of_everything(known, number, &self.settle);
         let run = ticket.run().clone();
         self.queue.push(Folder::root(), Hint::list(vec![ticket]), Turn::Walk(Haste::None));
         let timed_out = self.follow(&run, reason, begun, indexing).await;
         let worker = self.worker.clone();
-        off_the_loop(move || worker.memory.end(!timed_out)).await;
+        let left = run.reconciliation().left();
+        off_the_loop(move || worker.memory.end(!timed_out, left)).await;
         self.watch.end_walk(walk == Walk::Whole && !timed_out);
         self.worker.shut.end_walk(!timed_out);
         let counts = progress(&run, if timed_out { Step::TimedOut } else { Step::Completed });

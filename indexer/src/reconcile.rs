@@ -3,7 +3,7 @@
 //! A million files are known of, so they are held as hashes: 24 bytes a file, whatever it is called. Two files that have
 //! the same 128 bits do not occur. Names are asked for again where some did not turn up, which is seldom.
 
-use crate::hashed::{Key, hashed, key_of};
+use crate::hashed::{Key, hashed, key_of, short_key_of};
 use shared::folder::Folder;
 use shared::volume::Stamp;
 use std::collections::HashSet;
@@ -19,6 +19,7 @@ pub(crate) struct Known {
     restless: Vec<Folder>,
     /// There are more of them.
     all_restless: bool,
+    sums: Sums,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +31,12 @@ struct File {
 
 const ANY: u64 = 0;
 
+impl File {
+    fn hash(self) -> u64 {
+        hashed(&(self.key, self.version))
+    }
+}
+
 fn version_of(stamp: Stamp) -> u64 {
     let Stamp { size, inode, modified, changed } = stamp;
     hashed(&(size, inode, modified, changed)).max(1)
@@ -38,7 +45,9 @@ fn version_of(stamp: Stamp) -> u64 {
 impl Known {
     /// Adds a file. Of several of one folder the last counts.
     pub(crate) fn push(&mut self, folder: &Folder, stamp: Option<Stamp>) {
-        self.files.push(File { key: key_of(folder), version: stamp.map_or(ANY, version_of) });
+        let file = File { key: key_of(folder), version: stamp.map_or(ANY, version_of) };
+        self.sums.add(folder, file.hash());
+        self.files.push(file);
         if stamp.is_none() && self.restless.len() < MANY {
             self.restless.push(folder.clone());
         } else if stamp.is_none() {
@@ -65,6 +74,38 @@ impl Known {
     pub(crate) fn restless(&self) -> Option<&[Folder]> {
         (!self.all_restless).then_some(&self.restless)
     }
+
+    /// What is known below folders, and in which versions, as sums.
+    pub(crate) fn sums(&self) -> Sums {
+        self.sums.clone()
+    }
+}
+
+/// What is known at and below folders, as a sum for each that hangs on no order. It is there to be compared with what was
+/// known before; folders share places by their hashes, so that a difference may be another folder's.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sums(Vec<u64>);
+
+/// How many places there are.
+const SUMS: usize = 1 << 16;
+
+impl Sums {
+    fn add(&mut self, folder: &Folder, file: u64) {
+        self.0.resize(SUMS, 0);
+        for above in folder.up().chain([""]) {
+            let sum = &mut self.0[place_of(short_key_of(above))];
+            *sum = sum.wrapping_add(file);
+        }
+    }
+
+    /// The sum of a folder that has this [short key](short_key_of).
+    pub(crate) fn of(&self, key: u64) -> u64 {
+        self.0.get(place_of(key)).copied().unwrap_or_default()
+    }
+}
+
+fn place_of(key: u64) -> usize {
+    (key % SUMS as u64) as usize
 }
 
 /// The comparison of a walk with what is known.
@@ -100,11 +141,17 @@ impl Reconciliation {
         let key = key_of(folder);
         match &mut self.compared {
             Compared::With { known, seen, unseen } => {
-                let Ok(at) = known.files.binary_search_by_key(&key, |file| file.key) else { return true };
+                let new = File { key, version: version_of(stamp) };
+                let Ok(at) = known.files.binary_search_by_key(&key, |file| file.key) else {
+                    known.sums.add(folder, new.hash());
+                    return true;
+                };
+                let before = known.files[at];
                 if !std::mem::replace(&mut seen[at], true) {
                     *unseen -= 1;
+                    known.sums.add(folder, new.hash().wrapping_sub(before.hash()));
                 }
-                known.files[at].version != version_of(stamp)
+                before.version != new.version
             }
             Compared::Later(seen) => {
                 seen.insert(key);
@@ -116,6 +163,14 @@ impl Reconciliation {
     /// A folder could not be listed, or was left out as nothing in it changed: what is known in it stays.
     pub(crate) fn pass_over(&mut self, folder: &Folder) {
         self.passed_over.insert(key_of(folder));
+    }
+
+    /// What the store is to know once all that differs is written.
+    pub(crate) fn left(&self) -> Sums {
+        match &self.compared {
+            Compared::With { known, .. } => known.sums.clone(),
+            Compared::Later(_) => Sums::default(),
+        }
     }
 
     /// Whether something may be gone, so that it is worth asking what is known.

@@ -3,7 +3,8 @@
 //!
 //! Two things are remembered. Of a folder itself: its times, whether a metadata file is in it, and the names of the
 //! folders in it. As long as its times stay, no name came to it or went, and it needs no listing. And of a folder with all
-//! below it, where the file system tells ([`Tree`]): what it told. As long as that stays, nothing in it needs a look.
+//! below it, where the file system tells ([`Tree`]): what it told, and what the store was left to know of it. As long as both stay,
+//! nothing in it needs a look: neither did a file change, nor did the store lose one.
 //!
 //! Times are believed when they are older than a minute where they are remembered: a clock of another machine may be wrong
 //! by as much, and a second change may have had the same time as the first.
@@ -11,6 +12,7 @@
 //! All of it is 16 bytes a folder and the names, each within a bound; what is beyond is not remembered.
 
 use crate::hashed::{hashed, short_key_of};
+use crate::reconcile::Sums;
 use shared::clock;
 use shared::folder::Folder;
 use shared::volume::{Listing, Own, Tree};
@@ -52,6 +54,9 @@ struct State {
     /// The folders above those of which something must be looked at in any case; `None`: all folders.
     restless: Option<HashSet<u64>>,
     walk: Option<Walk>,
+    /// What the store knew when the walk began, and what it was to know when the one before had ended.
+    known: Sums,
+    left: Sums,
     /// Counts the walks, so that a straggler of an earlier one is known by its number.
     number: u64,
 }
@@ -86,10 +91,11 @@ impl Memory {
     }
 
     /// Begins a walk of everything, which gets a number. `restless` are folders in which a file must be looked at in any
-    /// case; `None` where they are too many.
-    pub(crate) fn begin(&self, walk: Walk, restless: Option<&[Folder]>) -> u64 {
+    /// case; `None` where they are too many. `known` is what the store knows.
+    pub(crate) fn begin(&self, walk: Walk, restless: Option<&[Folder]>, known: Sums) -> u64 {
         let mut state = self.lock();
         state.walk = Some(walk);
+        state.known = known;
         state.restless = restless.map(|folders| folders.iter().flat_map(with_all_above).collect());
         state.number += 1;
         state.listed.begin();
@@ -98,11 +104,13 @@ impl Memory {
     }
 
     /// Ends a walk of everything. One that did not see all that it should have seen vouches for nothing but what it listed.
-    pub(crate) fn end(&self, complete: bool) {
+    /// `left` is what the store is to know after it.
+    pub(crate) fn end(&self, complete: bool, left: Sums) {
         let mut state = std::mem::take(&mut *self.lock());
         // Putting millions in order takes a while, and arrivals do not wait for it: what they note meanwhile is forgotten.
         self.lock().number = state.number;
         state.end(complete);
+        state.left = left;
         *self.lock() = state;
     }
 
@@ -118,12 +126,15 @@ impl Memory {
         }
     }
 
-    /// Notes what is told of a folder and all below it. True when that is as it was before, and nothing in it needs a look.
+    /// Notes what is told of a folder and all below it. True when that is as it was before, and so is what the store knows of
+    /// it, so that nothing in it needs a look.
     pub(crate) fn sees_tree(&self, walk: u64, folder: &Folder, tree: &Tree) -> bool {
-        let (key, told) = (short_key_of(folder), hashed(tree));
+        let key = short_key_of(folder);
         let mut state = self.lock();
+        let told = hashed(tree);
         let may = state.walk == Some(Walk::Changes)
-            && state.restless.as_ref().is_some_and(|restless| !restless.contains(&key));
+            && state.restless.as_ref().is_some_and(|restless| !restless.contains(&key))
+            && state.known.of(key) == state.left.of(key);
         let before = state.trees.find(key);
         if state.number == walk && state.walk.is_some() {
             match self.is_believed(tree.changed, clock::now().timestamp()) {

@@ -1,6 +1,8 @@
 //! What walks leave out, and what they must not.
 
 use super::*;
+use crate::reconcile::Known;
+use shared::volume::Stamp;
 
 fn folder(text: &str) -> Folder {
     text.parse().expect("a folder")
@@ -29,11 +31,11 @@ fn tree(seconds_ago: i64, told: u8) -> Tree {
 fn a_folder_is_as_it_was_while_its_times_are() {
     let memory = memory();
     let then = own(0);
-    memory.begin(Walk::Whole, Some(&[]));
+    memory.begin(Walk::Whole, Some(&[]), Sums::default());
     memory.listed(&folder("a"), &then, &listing(&["x", "y"], true));
     memory.listed(&folder("b"), &then, &listing(&[], true));
     memory.listed(&folder("c"), &then, &listing(&[], false));
-    memory.end(true);
+    memory.end(true, Sums::default());
     let remembered = |name| memory.unchanged(&folder(name), &then);
     assert_eq!(remembered("a"), Some(Unchanged { metadata: true, folders: "x/y".to_owned() }));
     assert_eq!(remembered("b"), Some(Unchanged { metadata: true, folders: String::new() }));
@@ -51,22 +53,22 @@ fn times_of_a_minute_ago_or_to_come_are_not_believed() {
     }
     let memory = memory();
     let then = own(0);
-    memory.begin(Walk::Whole, Some(&[]));
+    memory.begin(Walk::Whole, Some(&[]), Sums::default());
     // The latest of its times counts.
     for (name, seconds) in [("fresh", -10), ("ahead", 3600)] {
         let time = (clock::now().timestamp() + seconds) * 1_000_000_000;
         for own in [Own { changed: time, ..then }, Own { modified: time, ..then }] {
             memory.listed(&folder(name), &own, &listing(&[], true));
-            memory.end(true);
+            memory.end(true, Sums::default());
             assert_eq!(memory.unchanged(&folder(name), &own), None, "{name}");
         }
     }
     for (name, seconds_ago) in [("fresh", 10), ("ahead", -3600)] {
         let told = tree(seconds_ago, 1);
         for _ in 0..3 {
-            let number = memory.begin(Walk::Changes, Some(&[]));
+            let number = memory.begin(Walk::Changes, Some(&[]), Sums::default());
             assert!(!memory.sees_tree(number, &folder(name), &told), "{name}");
-            memory.end(true);
+            memory.end(true, Sums::default());
         }
     }
 }
@@ -75,10 +77,10 @@ fn times_of_a_minute_ago_or_to_come_are_not_believed() {
 fn a_tree_is_left_out_where_a_walk_saw_all_of_it() {
     let (memory, old) = (memory(), tree(3600, 1));
     let walk = |walk, restless: Option<&[Folder]>, complete, lost: Option<&str>, told: &Tree| {
-        let number = memory.begin(walk, restless);
+        let number = memory.begin(walk, restless, Sums::default());
         let left_out = ["", "a", "a/b", "c"].map(|name| memory.sees_tree(number, &folder(name), told));
         lost.into_iter().for_each(|name| memory.is_restless(&folder(name)));
-        memory.end(complete);
+        memory.end(complete, Sums::default());
         left_out
     };
     let none: Option<&[Folder]> = Some(&[]);
@@ -99,12 +101,12 @@ fn a_tree_is_left_out_where_a_walk_saw_all_of_it() {
 #[test]
 fn a_straggler_of_an_earlier_walk_vouches_for_nothing() {
     let (memory, old) = (memory(), tree(3600, 1));
-    let early = memory.begin(Walk::Whole, Some(&[]));
-    memory.end(false);
-    let number = memory.begin(Walk::Whole, Some(&[]));
+    let early = memory.begin(Walk::Whole, Some(&[]), Sums::default());
+    memory.end(false, Sums::default());
+    let number = memory.begin(Walk::Whole, Some(&[]), Sums::default());
     memory.sees_tree(early, &folder("a"), &old);
-    memory.end(true);
-    let later = memory.begin(Walk::Changes, Some(&[]));
+    memory.end(true, Sums::default());
+    let later = memory.begin(Walk::Changes, Some(&[]), Sums::default());
     assert!(number < later && !memory.sees_tree(later, &folder("a"), &old));
 }
 
@@ -114,27 +116,48 @@ fn a_whole_walk_forgets_what_it_does_not_see_and_keeps_names_once() {
     let then = own(0);
     let mut bytes = Vec::new();
     for round in 0..3 {
-        memory.begin(Walk::Whole, Some(&[]));
+        memory.begin(Walk::Whole, Some(&[]), Sums::default());
         memory.listed(&folder("stays"), &then, &listing(&["one", "two"], false));
         if round == 0 {
             memory.listed(&folder("goes"), &then, &listing(&["three"], false));
         }
-        memory.end(true);
+        memory.end(true, Sums::default());
         bytes.push(memory.lock().names.len());
     }
     assert!(memory.unchanged(&folder("stays"), &then).is_some());
     assert!(memory.unchanged(&folder("goes"), &then).is_none());
     assert!(bytes[0] > bytes[2] && bytes[1] >= bytes[2], "{bytes:?}");
     // One that leaves out forgets nothing that it does not see.
-    memory.begin(Walk::Changes, Some(&[]));
-    memory.end(true);
+    memory.begin(Walk::Changes, Some(&[]), Sums::default());
+    memory.end(true, Sums::default());
     assert!(memory.unchanged(&folder("stays"), &then).is_some());
     // A change is another listing.
     let later = own(5);
-    memory.begin(Walk::Changes, Some(&[]));
+    memory.begin(Walk::Changes, Some(&[]), Sums::default());
     memory.listed(&folder("stays"), &later, &listing(&["one"], true));
-    memory.end(true);
+    memory.end(true, Sums::default());
     assert!(memory.unchanged(&folder("stays"), &then).is_none());
     let remembered = memory.unchanged(&folder("stays"), &later).expect("it");
     assert_eq!((remembered.metadata, remembered.folders.as_str()), (true, "one"));
+}
+
+#[test]
+fn a_tree_of_which_the_store_lost_something_is_not_left_out() {
+    let (memory, old) = (memory(), tree(3600, 1));
+    let sums = |names: &[&str]| {
+        let mut known = Known::default();
+        names.iter().for_each(|name| known.push(&folder(name), Some(Stamp::default())));
+        known.sums()
+    };
+    let walk = |walk, known: &[&str], left: &[&str]| {
+        let number = memory.begin(walk, Some(&[]), sums(known));
+        let left_out = ["", "a", "a/b", "c"].map(|name| memory.sees_tree(number, &folder(name), &old));
+        memory.end(true, sums(left));
+        left_out
+    };
+    let (all, fewer) = (["a/b", "a/x", "c"], ["a/x", "c"]);
+    assert_eq!(walk(Walk::Whole, &[], &all), [false; 4]);
+    assert_eq!(walk(Walk::Changes, &all, &all), [true; 4], "what the first walk found is known now");
+    assert_eq!(walk(Walk::Changes, &fewer, &all), [false, false, false, true], "a/b was lost, and c was not");
+    assert_eq!(walk(Walk::Changes, &all, &all), [true; 4]);
 }

@@ -33,6 +33,14 @@ impl VolumePrefix {
     }
 }
 
+impl std::ops::Deref for VolumePrefix {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl std::fmt::Display for VolumePrefix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)

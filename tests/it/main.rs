@@ -14,6 +14,7 @@ mod guide;
 mod hardening;
 mod hardship;
 mod harness;
+mod history;
 mod old_faults;
 mod regressions;
 mod resume;

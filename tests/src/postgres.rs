@@ -4,10 +4,15 @@
 //! A server ends when its test process does, however that ends: a shell keeps the server, and gives it up when the pipe
 //! that brings its orders is closed. Servers listen on TCP only, so paths may be as long as they like.
 
+mod standby;
+
+pub use standby::{Copy, Standby};
+
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection};
+use standby::Original;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Write};
@@ -43,7 +48,11 @@ stop() {
   wait "$server"
   server=
 }
-make C.UTF-8 || make C
+if [ -n "$ORIGINAL" ]; then
+  "$programs/pg_basebackup" -D data -h 127.0.0.1 -p "$ORIGINAL" -U postgres -X stream -c fast --no-sync $STREAMS >>log 2>&1
+else
+  make C.UTF-8 || make C
+fi
 server=
 while read -r order port; do
   case $order in
@@ -91,7 +100,7 @@ impl Postgres {
     }
 
     fn with(settings: &[&str], shared: bool, place: &Path) -> Postgres {
-        let mut keeper = Keeper::new(settings, place);
+        let mut keeper = Keeper::new(settings, place, None);
         for port in ports() {
             match keeper.start(port) {
                 Ok(()) => {
@@ -178,7 +187,11 @@ impl Postgres {
     }
 
     fn open(&self, name: &str) -> Database {
-        Database { name: name.to_owned(), port: self.port, temporary: false, connection: Mutex::default() }
+        Postgres::at(name, self.port)
+    }
+
+    fn at(name: &str, port: u16) -> Database {
+        Database { name: name.to_owned(), port, temporary: false, connection: Mutex::default() }
     }
 }
 
@@ -193,11 +206,15 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn new(settings: &[&str], place: &Path) -> Keeper {
+    /// One whose server is empty, or a copy of another.
+    fn new(settings: &[&str], place: &Path, original: Option<Original>) -> Keeper {
         let programs = programs();
         let folder = tempfile::Builder::new().prefix("dpd-pg-").tempdir_in(place).expect("a folder").keep();
         let mut shell = crate::program::with_bare_environment(Command::new("sh"));
         shell.args(["-c", KEEPER, "sh"]).arg(&folder).arg(&programs).env("LC_ALL", "C");
+        if let Some(Original { port, streams }) = original {
+            shell.env("ORIGINAL", port.to_string()).env("STREAMS", if streams { "-R" } else { "" });
+        }
         for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300"] {
             shell.args(["-c", setting]);
         }
@@ -235,7 +252,8 @@ impl Keeper {
             // The file says in its first line whose it is, and in its eighth how the server is.
             let file = fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap_or_default();
             let lines: Vec<&str> = file.lines().map(str::trim_end).collect();
-            let ready = lines.first() == Some(&number.as_str()) && lines.get(7) == Some(&"ready");
+            let serves = lines.get(7).is_some_and(|state| ["ready", "standby"].contains(state));
+            let ready = lines.first() == Some(&number.as_str()) && serves;
             if ready { Some(true) } else { state(server).is_none().then_some(false) }
         });
         if serves {

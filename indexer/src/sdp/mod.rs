@@ -108,7 +108,12 @@ impl Follower {
         let mut etcd = Etcd::connect(settings).await?;
         let mut entries = self.mirror.entries().anew();
         let revision = etcd.read(&mut entries).await?;
-        self.replace(entries, stored.take());
+        // What the store lost comes back as well. Where it does not tell, the mirror has to do.
+        let before = match stored.take() {
+            Some(stored) => Some(stored),
+            None => self.store.flows().await.ok(),
+        };
+        self.replace(entries, before);
         self.state.send_modify(|state| {
             state.connected = true;
             state.read_at = Some(clock::now());

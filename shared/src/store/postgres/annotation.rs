@@ -25,7 +25,7 @@ impl PostgresStore {
     async fn fold_annotations_after(&self, after: i64) -> Result<Option<i64>> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
-            let folded = fold_page(&mut session, prefix, after).await;
+            let folded = fold_page(&mut session, &prefix, after).await;
             session.settle(folded)
         };
         self.database.bounded(work).await

@@ -1,19 +1,20 @@
 //! The keys of the rows that a viewer may see, kept until something changes: a dashboard asks for them again and again.
 
+use super::history::{HISTORY, Moment};
 use super::read;
 use crate::access::Viewer;
 use crate::column::Keys;
 use crate::store::Result;
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// For how many viewers of different rights they are kept.
 const VIEWERS: usize = 32;
 
-/// By the access rules that let a viewer pass: the revision of the volume at which they were counted, and the keys.
+/// By the access rules that let a viewer pass: the moment at which they were counted, and the keys.
 #[derive(Debug, Default)]
-pub(super) struct KeyCounts(Mutex<HashMap<Vec<i32>, (i64, Keys)>>);
+pub(super) struct KeyCounts(Mutex<HashMap<Vec<i32>, (Moment, Keys)>>);
 
 impl KeyCounts {
     /// The keys of the rows that a viewer may see.
@@ -21,11 +22,9 @@ impl KeyCounts {
         let mut rules = read::visible_rule_ids(connection, prefix, viewer).await?;
         rules.sort_unstable();
         // Before they are counted: what changes meanwhile leads to another one.
-        let revision = sqlx::query_scalar("SELECT revision FROM dpd_indexing_state WHERE volume_prefix = $1")
-            .bind(prefix)
-            .fetch_one(&mut *connection)
-            .await?;
-        if let Some((_, keys)) = self.lock().get(&rules).filter(|(counted, _)| *counted == revision) {
+        let sql = format!("SELECT {HISTORY} AS history, revision FROM dpd_indexing_state s WHERE volume_prefix = $1");
+        let moment: Moment = sqlx::query_as(AssertSqlSafe(sql)).bind(prefix).fetch_one(&mut *connection).await?;
+        if let Some((_, keys)) = self.lock().get(&rules).filter(|(counted, _)| *counted == moment) {
             return Ok(keys.clone());
         }
         let keys = read::keys(connection, &rules).await?;
@@ -33,11 +32,11 @@ impl KeyCounts {
         if kept.len() >= VIEWERS && !kept.contains_key(&rules) {
             kept.clear();
         }
-        kept.insert(rules, (revision, keys.clone()));
+        kept.insert(rules, (moment, keys.clone()));
         Ok(keys)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Vec<i32>, (i64, Keys)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Vec<i32>, (Moment, Keys)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

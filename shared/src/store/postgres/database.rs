@@ -191,6 +191,11 @@ impl Database {
         &self.schema
     }
 
+    /// How long one piece of work may take.
+    pub(super) fn limit(&self) -> Duration {
+        self.limit
+    }
+
     /// How many bytes a process keeps of what searches read.
     pub(super) fn search_cache(&self) -> u64 {
         self.search_cache
@@ -406,6 +411,10 @@ impl DerefMut for Session {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> StoreError {
         match &error {
+            // foreign_key_violation: it refers to what is not there any more, which is no fault of what was to be written.
+            sqlx::Error::Database(cause) if cause.code().as_deref() == Some("23503") => {
+                StoreError::Unavailable(unavailable(&error))
+            }
             // What was to be written breaks a rule of the tables or is too large for them: trying again is no use.
             sqlx::Error::Database(cause)
                 if cause

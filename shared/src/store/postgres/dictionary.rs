@@ -7,19 +7,33 @@ use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// The numbers of the keys that were met, so that they need not be asked for again.
+/// The numbers of the keys that were met, so that they need not be asked for again, and in which history of the database.
 #[derive(Debug, Default)]
-pub(super) struct KeyIds(HashMap<String, i32>);
+pub(super) struct KeyIds {
+    numbers: HashMap<String, i32>,
+    history: Option<String>,
+}
 
 impl KeyIds {
-    /// Sees to it that these keys have numbers. What is added stays, also where the work that needs it fails.
+    /// Whether what is remembered is of the history that a transaction sees; otherwise it is forgotten. What was met in none
+    /// that is known was met over the same connection.
+    pub(super) fn believe(&mut self, history: &str) -> bool {
+        let believed = self.history.as_deref().is_none_or(|own| own == history);
+        if !believed {
+            self.numbers.clear();
+        }
+        self.history = Some(history.to_owned());
+        believed
+    }
+
+    /// Sees to it that these keys have numbers.
     pub(super) async fn add(
         &mut self,
         connection: &mut PgConnection,
         prefix: &str,
         keys: &BTreeSet<&str>,
     ) -> Result<()> {
-        let missing: Vec<&str> = keys.iter().copied().filter(|key| !self.0.contains_key(*key)).collect();
+        let missing: Vec<&str> = keys.iter().copied().filter(|key| !self.numbers.contains_key(*key)).collect();
         if missing.is_empty() {
             return Ok(());
         }
@@ -36,7 +50,7 @@ impl KeyIds {
         .await?;
         let ids: HashMap<Vec<u8>, i32> = fetch(connection, "metadata_key", prefix, &hashes).await?;
         for (key, hash) in missing.into_iter().zip(&hashes) {
-            self.0.extend(ids.get(hash).map(|id| (key.to_owned(), *id)));
+            self.numbers.extend(ids.get(hash).map(|id| (key.to_owned(), *id)));
         }
         Ok(())
     }
@@ -49,7 +63,7 @@ impl KeyIds {
 
     /// The number of a key, where it was met.
     pub(super) fn find(&self, key: &str) -> Option<i32> {
-        self.0.get(key).copied()
+        self.numbers.get(key).copied()
     }
 }
 

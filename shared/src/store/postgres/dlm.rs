@@ -111,6 +111,7 @@ impl PostgresStore {
     pub async fn dlm_difference(&self, table: Option<(&DlmSettings, &Signature)>) -> Result<Difference> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
+            let prefix = prefix.as_str();
             let mut transaction = session.begin().await?;
             allow(&mut transaction, LIMIT).await?;
             let difference = difference(&mut transaction, prefix, self.generation(), table).await;
@@ -177,7 +178,7 @@ impl PostgresStore {
             let (mut session, prefix) = self.open().await?;
             let published: std::result::Result<Option<Json<Dlm>>, _> =
                 sqlx::query_scalar("SELECT dlm FROM dpd_indexing_state WHERE volume_prefix = $1")
-                    .bind(prefix)
+                    .bind(prefix.as_str())
                     .fetch_one(&mut *session)
                     .await;
             session.settle(published.map(|dlm| dlm.map(|Json(dlm)| dlm)).map_err(StoreError::from))
@@ -192,6 +193,7 @@ impl PostgresStore {
     pub async fn dlm_counts(&self) -> Result<Counts> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
+            let prefix = prefix.as_str();
             let counts: std::result::Result<(i64, i64, Option<String>), _> = sqlx::query_as(
                 "SELECT count(*) FILTER (WHERE error IS NULL), count(error), \
                  min(concat(uid, ': ', error)) FILTER (WHERE error IS NOT NULL) FROM dlm_item WHERE volume_prefix = $1",

@@ -12,6 +12,7 @@ mod database;
 mod dictionary;
 pub mod dlm;
 mod flows;
+mod history;
 mod keys;
 pub mod lease;
 pub mod listen;
@@ -22,6 +23,7 @@ pub mod schema;
 mod seal;
 mod search;
 mod session;
+mod silence;
 mod state;
 mod text;
 mod view;
@@ -30,6 +32,7 @@ mod write;
 
 pub use database::Database;
 use database::Session;
+use volume::Answering;
 pub use volume::{Registered, prefix_by_name, prefix_of, registered};
 
 use super::{
@@ -48,17 +51,18 @@ use crate::volume::{Stamp, Volume};
 use async_trait::async_trait;
 use counts::KeyCounts;
 use dictionary::KeyIds;
-use lease::Lease;
+use history::HISTORY;
+use lease::{Lease, Loss};
 use listen::Ear;
 use plan::{Derived, Prepared};
 use seal::Sealing;
 use search::Searcher;
 use serde_json::Value;
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::Mutex;
 use tracing::debug;
 use uuid::Uuid;
 use write::{Author, Writer};
@@ -83,7 +87,7 @@ enum Role {
     /// Writes what it finds on the volume, under its lease.
     Indexer { prefix: VolumePrefix, lease: Arc<Lease>, ear: Arc<Ear>, keys: Mutex<KeyIds> },
     /// Answers, and writes what callers bring.
-    Api { volume: Arc<Volume>, prefix: OnceCell<VolumePrefix> },
+    Api { answering: Answering },
 }
 
 impl PostgresStore {
@@ -96,27 +100,20 @@ impl PostgresStore {
     /// The store of a process that answers for a volume. It finds out which one that is in the database when it is
     /// first asked, and again until it knows.
     pub fn of_api(database: Database, volume: Arc<Volume>) -> PostgresStore {
-        PostgresStore::new(database, Role::Api { volume, prefix: OnceCell::new() })
+        PostgresStore::new(database, Role::Api { answering: Answering::new(volume) })
     }
 
     fn new(database: Database, role: Role) -> PostgresStore {
-        let searcher = Searcher::new(database.search_cache());
+        let searcher = Searcher::new(database.search_cache(), database.limit());
         PostgresStore { database, role, searcher, key_counts: KeyCounts::default(), sealing: Sealing::default() }
     }
 
     /// What the volume's rows are keyed by.
-    async fn prefix(&self, connection: &mut PgConnection) -> Result<&str> {
-        let prefix = match &self.role {
-            Role::Indexer { prefix, .. } => prefix,
-            Role::Api { volume, prefix } => {
-                let find = async {
-                    schema::check(connection).await?;
-                    volume::find(connection, volume).await
-                };
-                prefix.get_or_try_init(|| find).await?
-            }
-        };
-        Ok(prefix.as_str())
+    async fn prefix(&self, connection: &mut PgConnection) -> Result<VolumePrefix> {
+        match &self.role {
+            Role::Indexer { prefix, .. } => Ok(prefix.clone()),
+            Role::Api { answering } => answering.prefix(connection).await,
+        }
     }
 
     /// Which version of the volume's origin rows are of, as far as this process has to know.
@@ -129,25 +126,35 @@ impl PostgresStore {
 
     /// Locks the volume's row until the transaction ends. All who write the index do so first. Rows that only refer to it
     /// may be made by others meanwhile.
-    async fn lock(&self, connection: &mut PgConnection, prefix: &str) -> Result<Author> {
-        let row = sqlx::query(
-            "SELECT epoch, generation, holder, EXISTS (SELECT FROM flow f WHERE f.volume_prefix = s.volume_prefix) \
-                 AS flows FROM dpd_indexing_state s WHERE volume_prefix = $1 FOR NO KEY UPDATE",
-        )
-        .bind(prefix)
-        .fetch_one(connection)
-        .await?;
+    async fn lock(&self, connection: &mut PgConnection, prefix: &str) -> Result<Locked> {
+        let sql = format!(
+            "SELECT epoch, generation, holder, written, {HISTORY} AS history, \
+             EXISTS (SELECT FROM flow f WHERE f.volume_prefix = s.volume_prefix) AS flows \
+             FROM dpd_indexing_state s WHERE volume_prefix = $1 FOR NO KEY UPDATE",
+        );
+        let row = sqlx::query(AssertSqlSafe(sql)).bind(prefix).fetch_one(connection).await?;
         let (epoch, generation): (i64, i32) = (row.try_get("epoch")?, row.try_get("generation")?);
-        let flows = row.try_get("flows")?;
+        let (history, flows) = (row.try_get("history")?, row.try_get("flows")?);
+        let author = Author { generation, epoch, defers: true, flows };
         match &self.role {
-            Role::Api { .. } => Ok(Author { generation, epoch, defers: true, flows }),
+            Role::Api { .. } => Ok(Locked { author, history, written: None }),
             Role::Indexer { lease, .. } => {
-                if epoch != lease.epoch() || row.try_get::<Option<Uuid>, _>("holder")? != Some(lease.holder()) {
-                    lease.lose();
+                let held = epoch == lease.epoch() && row.try_get::<Option<Uuid>, _>("holder")? == Some(lease.holder());
+                let written: i64 = row.try_get("written")?;
+                if !held {
+                    lease.lose(Loss::TakenOver);
                     return Err(StoreError::Superseded);
                 }
-                Ok(Author { generation, epoch, defers: false, flows })
+                lease.expect_written(lease.written(), written)?;
+                Ok(Locked { author: Author { defers: false, ..author }, history, written: Some(written + 1) })
             }
+        }
+    }
+
+    /// Notes that a transaction which counted itself was committed.
+    fn committed(&self, locked: &Locked) {
+        if let (Role::Indexer { lease, .. }, Some(written)) = (&self.role, locked.written) {
+            lease.wrote(written);
         }
     }
 
@@ -156,22 +163,25 @@ impl PostgresStore {
             lease.check()?;
         }
         let (mut session, prefix) = self.open().await?;
-        let mut own = KeyIds::default();
-        let mut kept;
-        let keys = match &self.role {
-            Role::Indexer { keys, .. } => {
-                kept = keys.lock().await;
-                &mut *kept
-            }
-            Role::Api { .. } => &mut own,
+        let prefix = prefix.as_str();
+        let mut kept = match &self.role {
+            Role::Indexer { keys, .. } => Some(keys.lock().await),
+            Role::Api { .. } => None,
         };
+        // Put back with what was added once that is surely there. What fails may have failed for what is remembered.
+        let mut keys = kept.as_deref_mut().map(std::mem::take).unwrap_or_default();
         let of_flows = flows::keys();
         let needed: BTreeSet<&str> =
             plan::keys(work.derived()).into_iter().chain(of_flows.iter().map(String::as_str)).collect();
         keys.add(&mut session, prefix, &needed).await?;
         let mut transaction = session.begin().await?;
-        let author = self.lock(&mut transaction, prefix).await?;
-        let mut writer = Writer { connection: &mut transaction, prefix, author, keys, versions: 0, superseded: false };
+        let locked = self.lock(&mut transaction, prefix).await?;
+        if !keys.believe(&locked.history) {
+            keys.add(&mut transaction, prefix, &needed).await?;
+        }
+        let (author, keys_of) = (locked.author, &mut keys);
+        let mut writer =
+            Writer { connection: &mut transaction, prefix, author, keys: keys_of, versions: 0, superseded: false };
         let outcomes = match &work {
             Work::Changes(changes) => writer.apply(changes).await?,
             Work::Ingest(derived) => {
@@ -179,17 +189,24 @@ impl PostgresStore {
                 vec![Outcome::Updated]
             }
         };
-        let versions = writer.versions;
-        if versions > 0 || writer.superseded {
+        let (versions, shows) = (writer.versions, writer.versions > 0 || writer.superseded);
+        if shows || locked.written.is_some() {
             sqlx::query(
-                "UPDATE dpd_indexing_state SET updated_at = clock_timestamp(), revision = nextval('product_number') \
-                 WHERE volume_prefix = $1",
+                "UPDATE dpd_indexing_state SET written = coalesce($2, written), \
+                 updated_at = CASE WHEN $3 THEN clock_timestamp() ELSE updated_at END, \
+                 revision = CASE WHEN $3 THEN nextval('product_number') ELSE revision END WHERE volume_prefix = $1",
             )
             .bind(prefix)
+            .bind(locked.written)
+            .bind(shows)
             .execute(&mut *transaction)
             .await?;
         }
         transaction.commit().await?;
+        self.committed(&locked);
+        if let Some(mut kept) = kept {
+            *kept = keys;
+        }
         self.sealing.grow(versions);
         session.settle(Ok(outcomes))
     }
@@ -202,8 +219,8 @@ impl PostgresStore {
         );
         let work = async {
             let (mut session, prefix) = self.open().await?;
-            let published = sqlx::query(sqlx::AssertSqlSafe(sql))
-                .bind(prefix)
+            let published = sqlx::query(AssertSqlSafe(sql))
+                .bind(prefix.as_str())
                 .bind(lease.epoch())
                 .bind(lease.holder())
                 .bind(state.map(|state| state.to_string()))
@@ -215,7 +232,7 @@ impl PostgresStore {
     }
 
     /// A connection, and what the volume's rows are keyed by.
-    async fn open(&self) -> Result<(Session, &str)> {
+    async fn open(&self) -> Result<(Session, VolumePrefix)> {
         let mut session = self.database.session().await?;
         let prefix = self.prefix(&mut session).await?;
         Ok((session, prefix))
@@ -225,13 +242,23 @@ impl PostgresStore {
         let work = async {
             let (mut session, prefix) = self.open().await?;
             let waits = sqlx::query_scalar("SELECT EXISTS (SELECT FROM reindex_request WHERE volume_prefix = $1)")
-                .bind(prefix)
+                .bind(prefix.as_str())
                 .fetch_one(&mut *session)
                 .await;
             session.settle(waits.map_err(StoreError::from))
         };
         self.database.bounded(work).await
     }
+}
+
+/// The volume's row, locked by a transaction.
+#[derive(Debug)]
+struct Locked {
+    author: Author,
+    /// Which history of the database it sees.
+    history: String,
+    /// The transaction's number among those that the lease wrote, where it is under one.
+    written: Option<i64>,
 }
 
 /// What one transaction writes.
@@ -254,8 +281,9 @@ impl<'a> Work<'a> {
 impl Store for PostgresStore {
     async fn search(&self, query: Query, viewer: &Viewer) -> Result<Hits> {
         let work = async {
+            let permits = self.searcher.permits().await;
             let (mut session, prefix) = self.open().await?;
-            let hits = self.searcher.search(&mut session, prefix, query, viewer).await;
+            let hits = self.searcher.search(&mut session, &prefix, query, viewer, &permits).await;
             session.settle(hits)
         };
         self.database.bounded(work).await
@@ -264,7 +292,7 @@ impl Store for PostgresStore {
     async fn product(&self, uid: Uuid, viewer: &Viewer) -> Result<Lookup> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
-            let product = read::product(&mut session, prefix, uid, viewer).await;
+            let product = read::product(&mut session, &prefix, uid, viewer).await;
             session.settle(product)
         };
         self.database.bounded(work).await
@@ -273,7 +301,7 @@ impl Store for PostgresStore {
     async fn products_of(&self, execution_block: &str, viewer: &Viewer) -> Result<Vec<Hit>> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
-            let products = read::products_of(&mut session, prefix, execution_block, viewer).await;
+            let products = read::products_of(&mut session, &prefix, execution_block, viewer).await;
             session.settle(products)
         };
         self.database.bounded(work).await
@@ -282,7 +310,7 @@ impl Store for PostgresStore {
     async fn visible_below(&self, folder: &Folder, viewer: &Viewer) -> Result<Vec<Folder>> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
-            let folders = read::visible_below(&mut session, prefix, folder, viewer).await;
+            let folders = read::visible_below(&mut session, &prefix, folder, viewer).await;
             session.settle(folders)
         };
         self.database.bounded(work).await
@@ -291,7 +319,7 @@ impl Store for PostgresStore {
     async fn keys(&self, viewer: &Viewer) -> Result<Keys> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
-            let keys = self.key_counts.of(&mut session, prefix, viewer).await;
+            let keys = self.key_counts.of(&mut session, &prefix, viewer).await;
             session.settle(keys)
         };
         self.database.bounded(work).await
@@ -300,7 +328,7 @@ impl Store for PostgresStore {
     async fn summary(&self, viewer: &Viewer, failing: usize) -> Result<Summary> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
-            let summary = read::summary(&mut session, prefix, viewer, failing).await;
+            let summary = read::summary(&mut session, &prefix, viewer, failing).await;
             session.settle(summary)
         };
         self.database.bounded(work).await
@@ -322,7 +350,7 @@ impl Store for PostgresStore {
             let (mut session, prefix) = self.open().await?;
             let mut transaction = session.begin().await?;
             allow(&mut transaction, WHOLE).await?;
-            read::known(&mut transaction, prefix, scope, generation, tell).await?;
+            read::known(&mut transaction, &prefix, scope, generation, tell).await?;
             transaction.commit().await?;
             session.settle(Ok(()))
         };
@@ -338,7 +366,7 @@ impl Store for PostgresStore {
             let (mut session, prefix) = self.open().await?;
             let mut transaction = session.begin().await?;
             allow(&mut transaction, WHOLE).await?;
-            let folders = read::unmeasured(&mut transaction, prefix, limit).await?;
+            let folders = read::unmeasured(&mut transaction, &prefix, limit).await?;
             transaction.commit().await?;
             session.settle(Ok(folders))
         };
@@ -348,7 +376,7 @@ impl Store for PostgresStore {
     async fn flows(&self) -> Result<BTreeMap<FlowId, Flow>> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
-            let flows = flows::stored(&mut session, prefix, None).await;
+            let flows = flows::stored(&mut session, &prefix, None).await;
             session.settle(flows)
         };
         self.database.bounded(work).await
@@ -367,20 +395,20 @@ impl Store for PostgresStore {
         lease.check()?;
         let work = async {
             let (mut session, prefix) = self.open().await?;
-            let published = state::publish(&mut session, prefix, lease, &indexing).await;
+            let published = state::publish(&mut session, &prefix, lease, &indexing).await;
             session.settle(published)
         };
         if self.database.bounded(work).await? {
             return Ok(());
         }
-        lease.lose();
+        lease.lose(Loss::TakenOver);
         Err(StoreError::Superseded)
     }
 
     async fn request_reindex(&self) -> Result<Reindex> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
-            let accepted = state::request_reindex(&mut session, prefix).await;
+            let accepted = state::request_reindex(&mut session, &prefix).await;
             session.settle(accepted)
         };
         Ok(if self.database.bounded(work).await? { Reindex::Accepted } else { Reindex::InProgress })
@@ -434,7 +462,7 @@ impl Annotations for PostgresStore {
     async fn list(&self, product: Uuid) -> Result<Vec<Annotation>> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
-            let annotations = annotation::of(&mut session, prefix, product).await;
+            let annotations = annotation::of(&mut session, &prefix, product).await;
             session.settle(annotations)
         };
         self.database.bounded(work).await
@@ -444,7 +472,7 @@ impl Annotations for PostgresStore {
         let work = async {
             let (mut session, prefix) = self.open().await?;
             let mut transaction = session.begin().await?;
-            annotation::create(&mut transaction, prefix, draft).await?;
+            annotation::create(&mut transaction, &prefix, draft).await?;
             transaction.commit().await?;
             session.settle(Ok(()))
         };
@@ -454,7 +482,7 @@ impl Annotations for PostgresStore {
     async fn product_of(&self, id: i64) -> Result<Option<Uuid>> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
-            let product = annotation::product_of(&mut session, prefix, id).await;
+            let product = annotation::product_of(&mut session, &prefix, id).await;
             session.settle(product)
         };
         self.database.bounded(work).await
@@ -464,7 +492,7 @@ impl Annotations for PostgresStore {
         let work = async {
             let (mut session, prefix) = self.open().await?;
             let mut transaction = session.begin().await?;
-            let revision = annotation::update(&mut transaction, prefix, id, draft).await?;
+            let revision = annotation::update(&mut transaction, &prefix, id, draft).await?;
             transaction.commit().await?;
             session.settle(Ok(revision))
         };

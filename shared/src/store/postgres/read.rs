@@ -1,6 +1,7 @@
 //! What is asked beside searches: products by name, keys, how it all stands, and what the walk needs to know.
 
 use super::flows;
+use super::lease::HELD;
 use super::text::{escaped, unescaped};
 use crate::access::Viewer;
 use crate::column::{KeyCount, Keys};
@@ -167,15 +168,12 @@ pub(super) async fn summary(
     failing: usize,
 ) -> Result<Summary> {
     let rules = visible_rules(connection, prefix, viewer).await?;
-    let state = sqlx::query(
-        "SELECT s.*, holder IS NOT NULL AND clock_timestamp() <= last_heartbeat + make_interval(secs => lease_seconds) \
-         AS held, (SELECT count(*) FROM failing_file f WHERE f.volume_prefix = s.volume_prefix) AS failing, \
+    let sql = format!(
+        "SELECT s.*, {HELD} AS held, (SELECT count(*) FROM failing_file f WHERE f.volume_prefix = s.volume_prefix) AS failing, \
          EXISTS (SELECT FROM reindex_request r WHERE r.volume_prefix = s.volume_prefix) AS waits \
          FROM dpd_indexing_state s WHERE volume_prefix = $1",
-    )
-    .bind(prefix)
-    .fetch_one(&mut *connection)
-    .await?;
+    );
+    let state = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(prefix).fetch_one(&mut *connection).await?;
     let ids: Vec<i32> = rules.iter().map(|rule| rule.id).collect();
     let first_failing: Vec<(String, String, chrono::DateTime<chrono::Utc>)> = sqlx::query_as(
         "SELECT f.path, f.error, f.since FROM failing_file f \
@@ -189,10 +187,10 @@ pub(super) async fn summary(
     .bind(Failing::guarded_prefix())
     .fetch_all(&mut *connection)
     .await?;
-    let held: Option<bool> = state.try_get("held")?;
+    let held: bool = state.try_get("held")?;
     let progress: Option<Json<Indexing>> = state.try_get("progress")?;
     // What a process that is no more was doing is not being done.
-    let indexing_running = state.try_get::<bool, _>("indexing_running")? && held.unwrap_or(false);
+    let indexing_running = state.try_get::<bool, _>("indexing_running")? && held;
     let indexing: Indexing = progress.map(|Json(indexing)| indexing).unwrap_or_default();
     let mut indexing = Indexing { in_progress: indexing_running, ..indexing };
     keep_what_may_be_told(&mut *connection, prefix, &ids, failing, &mut indexing.unreadable.first).await?;
@@ -213,7 +211,7 @@ pub(super) async fn summary(
             completed_at: state.try_get("completed_at")?,
             files_indexed: count(state.try_get("files_indexed")?),
             epoch: count(state.try_get("epoch")?),
-            indexer_alive: held.unwrap_or(false),
+            indexer_alive: held,
             reindex_waits: state.try_get("waits")?,
         }),
         sdp: sdp.map(|Json(sdp)| sdp),

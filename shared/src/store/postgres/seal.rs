@@ -7,11 +7,12 @@
 
 use super::building::{self, Built, Made, Part, Source};
 use super::dictionary::KeyIds;
+use super::history::{HISTORY, Moment};
 use super::merging::{self, segments};
-use super::{PostgresStore, Role, WHOLE, allow};
+use super::{Locked, PostgresStore, Role, WHOLE, allow};
 use crate::segment::{FORMAT, MAX_PRODUCTS, Page, Size, Tiers};
 use crate::store::{Result, StoreError};
-use sqlx::{Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify};
@@ -28,6 +29,8 @@ const LOOK: Duration = Duration::from_secs(2);
 const PROGRESS: Duration = Duration::from_secs(3);
 /// How often a segment may turn out to have keys that nobody numbered yet.
 const ATTEMPTS: u32 = 5;
+/// Of how many versions of a tail it is known how many they are, where a segment is to be made of it.
+const TAIL: i64 = MAX_PRODUCTS as i64;
 /// How many bytes of pages one statement takes.
 const STATEMENT_BYTES: usize = 4 << 20;
 
@@ -68,26 +71,28 @@ enum Task {
 /// How the tail stands.
 #[derive(Debug, sqlx::FromRow)]
 struct Tail {
+    #[sqlx(flatten)]
+    moment: Moment,
     sealed: i64,
-    revision: i64,
     unsealed: i64,
     noted: i64,
+    /// Whether there are segments that another version of this program made.
+    foreign: bool,
 }
 
 impl PostgresStore {
     /// Keeps the tail short and the segments few, for as long as the future is polled.
     pub async fn tend(&self) {
-        self.until_done(async || self.drop_other_formats().await).await;
         self.until_done(async || self.fold_annotations().await).await;
         let seal = async {
-            let mut settled = None;
+            let mut settled: Option<Moment> = None;
             loop {
                 self.until_done(async || self.seal_all(&mut settled).await).await;
                 let _ = tokio::time::timeout(LOOK, self.sealing.full.notified()).await;
             }
         };
         let merge = async {
-            let mut settled = None;
+            let mut settled: Option<Moment> = None;
             loop {
                 self.until_done(async || self.merge_all(&mut settled).await).await;
                 tokio::time::sleep(LOOK).await;
@@ -117,10 +122,14 @@ impl PostgresStore {
     }
 
     /// Seals what there is, unless nothing changed since there was too little.
-    async fn seal_all(&self, settled: &mut Option<i64>) -> Result<()> {
-        let tail = self.tail().await?;
-        if *settled == Some(tail.revision) {
+    async fn seal_all(&self, settled: &mut Option<Moment>) -> Result<()> {
+        let mut tail = self.tail().await?;
+        if settled.as_ref() == Some(&tail.moment) {
             return Ok(());
+        }
+        if tail.foreign {
+            self.drop_segments().await?;
+            tail = self.tail().await?;
         }
         let all = usize::try_from(tail.unsealed).unwrap_or_default();
         self.sealing.unsealed.store(all, Relaxed);
@@ -138,16 +147,16 @@ impl PostgresStore {
             // What came meanwhile waits for more.
             least = FULL;
         }
-        *settled = Some(tail.revision);
+        *settled = Some(tail.moment);
         Ok(())
     }
 
     /// Merges what there is, unless nothing changed since there was nothing.
-    async fn merge_all(&self, settled: &mut Option<i64>) -> Result<()> {
-        let revision = self.tail().await?.revision;
-        if *settled != Some(revision) {
+    async fn merge_all(&self, settled: &mut Option<Moment>) -> Result<()> {
+        let moment = self.tail().await?.moment;
+        if settled.as_ref() != Some(&moment) {
             while self.merge().await? {}
-            *settled = Some(revision);
+            *settled = Some(moment);
         }
         Ok(())
     }
@@ -155,7 +164,7 @@ impl PostgresStore {
     async fn tail(&self) -> Result<Tail> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
-            let tail = tail(&mut session, prefix, i64::MAX).await;
+            let tail = tail(&mut session, &prefix, i64::MAX).await;
             session.settle(tail)
         };
         self.database.bounded_by(WHOLE, work).await
@@ -218,11 +227,14 @@ impl PostgresStore {
         }
         let work = async {
             let (mut session, prefix) = self.open().await?;
+            let prefix = prefix.as_str();
             let mut until = i64::MAX;
             for _ in 0..ATTEMPTS {
                 let mut transaction = session.begin().await?;
                 snapshot(&mut transaction).await?;
-                let Some(mut part) = part(&mut transaction, prefix, task).await? else {
+                let tail = tail(&mut transaction, prefix, TAIL).await?;
+                keys.believe(&tail.moment.history);
+                let Some(mut part) = part(&mut transaction, prefix, task, &tail).await? else {
                     transaction.rollback().await?;
                     return session.settle(Ok(None));
                 };
@@ -239,13 +251,16 @@ impl PostgresStore {
                     }
                     Built::Made(made) => {
                         let mut transaction = session.begin().await?;
-                        let kept = self.put_in_place(&mut transaction, prefix, &part, &made).await?;
-                        if kept {
-                            transaction.commit().await?;
-                        } else {
-                            transaction.rollback().await?;
+                        let locked = self.put_in_place(&mut transaction, prefix, &part, &made).await?;
+                        let kept = locked.filter(|locked| locked.history == tail.moment.history);
+                        match &kept {
+                            Some(locked) => {
+                                transaction.commit().await?;
+                                self.committed(locked);
+                            }
+                            None => transaction.rollback().await?,
                         }
-                        return session.settle(Ok(kept.then_some(made.products)));
+                        return session.settle(Ok(kept.map(|_| made.products)));
                     }
                 }
             }
@@ -255,20 +270,21 @@ impl PostgresStore {
         self.database.bounded_by(WHOLE, work).await
     }
 
-    /// Puts a segment in place of what it was made of; false where that is not there any more.
+    /// Puts a segment in place of what it was made of; `None` where that is not there any more, or where some are of another
+    /// format.
     async fn put_in_place(
         &self,
         connection: &mut PgConnection,
         prefix: &str,
         part: &Part,
         made: &Made,
-    ) -> Result<bool> {
+    ) -> Result<Option<Locked>> {
         allow(connection, WHOLE).await?;
         // Before the volume's row is locked, since it takes its time.
         if made.products > 0 {
             insert(connection, prefix, part, made).await?;
         }
-        self.lock(connection, prefix).await?;
+        let locked = self.lock(connection, prefix).await?;
         let there: bool = match &part.source {
             Source::Tail { sealed } => {
                 sqlx::query_scalar("SELECT sealed = $2 FROM dpd_indexing_state WHERE volume_prefix = $1")
@@ -287,8 +303,8 @@ impl PostgresStore {
                 usize::try_from(gone.rows_affected()) == Ok(ids.len())
             }
         };
-        if !there {
-            return Ok(false);
+        if !there || is_foreign(connection, prefix).await? {
+            return Ok(None);
         }
         sqlx::query("DELETE FROM superseded WHERE volume_prefix = $1 AND number BETWEEN $2 AND $3 AND at <= $4")
             .bind(prefix)
@@ -298,45 +314,38 @@ impl PostgresStore {
             .execute(&mut *connection)
             .await?;
         sqlx::query(
-            "UPDATE dpd_indexing_state SET sealed = greatest(sealed, $2), revision = nextval('product_number') \
-             WHERE volume_prefix = $1",
+            "UPDATE dpd_indexing_state SET sealed = greatest(sealed, $2), revision = nextval('product_number'), \
+             written = coalesce($3, written) WHERE volume_prefix = $1",
         )
         .bind(prefix)
         .bind(made.last)
+        .bind(locked.written)
         .execute(&mut *connection)
         .await?;
-        Ok(true)
+        Ok(Some(locked))
     }
 
-    /// Throws away what another version of this program made in a way that this one does not read. Everything is in the
-    /// tail then.
-    async fn drop_other_formats(&self) -> Result<()> {
+    /// Throws all segments away, since another version of this program made some in a way that this one does not read.
+    /// Everything is in the tail then.
+    async fn drop_segments(&self) -> Result<()> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
+            let prefix = prefix.as_str();
             let mut transaction = session.begin().await?;
             allow(&mut transaction, WHOLE).await?;
-            let others: bool =
-                sqlx::query_scalar("SELECT EXISTS (SELECT FROM segment WHERE volume_prefix = $1 AND format <> $2)")
-                    .bind(prefix)
-                    .bind(FORMAT)
-                    .fetch_one(&mut *transaction)
-                    .await?;
-            if others {
-                self.lock(&mut transaction, prefix).await?;
-                // What is noted as superseded stays so until it is sealed again: somebody may be about to, by an older view.
-                sqlx::query("DELETE FROM segment WHERE volume_prefix = $1")
-                    .bind(prefix)
-                    .execute(&mut *transaction)
-                    .await?;
-                sqlx::query(
-                    "UPDATE dpd_indexing_state SET sealed = 0, revision = nextval('product_number') \
-                     WHERE volume_prefix = $1",
-                )
-                .bind(prefix)
-                .execute(&mut *transaction)
-                .await?;
-            }
+            let locked = self.lock(&mut transaction, prefix).await?;
+            // What is noted as superseded stays so until it is sealed again: somebody may be about to, by an older view.
+            sqlx::query("DELETE FROM segment WHERE volume_prefix = $1").bind(prefix).execute(&mut *transaction).await?;
+            sqlx::query(
+                "UPDATE dpd_indexing_state SET sealed = 0, revision = nextval('product_number'), \
+                 written = coalesce($2, written) WHERE volume_prefix = $1",
+            )
+            .bind(prefix)
+            .bind(locked.written)
+            .execute(&mut *transaction)
+            .await?;
             transaction.commit().await?;
+            self.committed(&locked);
             session.settle(Ok(()))
         };
         self.database.bounded_by(WHOLE, work).await
@@ -353,10 +362,11 @@ async fn snapshot(connection: &mut PgConnection) -> Result<()> {
     allow(connection, WHOLE).await
 }
 
-/// What there is to do.
-async fn part(connection: &mut PgConnection, prefix: &str, task: Task) -> Result<Option<Part>> {
-    let enough = i64::try_from(MAX_PRODUCTS).unwrap_or(i64::MAX);
-    let tail = tail(connection, prefix, enough).await?;
+/// What there is to do. Nothing where there are segments of another format: it is not known yet which of both will be read.
+async fn part(connection: &mut PgConnection, prefix: &str, task: Task, tail: &Tail) -> Result<Option<Part>> {
+    if tail.foreign {
+        return Ok(None);
+    }
     match task {
         Task::Seal(least) => {
             let unsealed = usize::try_from(tail.unsealed).unwrap_or_default();
@@ -400,13 +410,20 @@ async fn make(connection: &mut PgConnection, prefix: &str, part: &Part, keys: &m
 
 /// How the tail stands; of its versions so many are counted at the most.
 async fn tail(connection: &mut PgConnection, prefix: &str, most: i64) -> Result<Tail> {
-    let tail = sqlx::query_as(
-        "SELECT sealed, revision, (SELECT count(*) FROM (SELECT FROM data_product p \
+    let sql = format!(
+        "SELECT {HISTORY} AS history, revision, sealed, (SELECT count(*) FROM (SELECT FROM data_product p \
          WHERE p.volume_prefix = $1 AND p.number > s.sealed LIMIT $2) t) AS unsealed, \
-         coalesce((SELECT max(at) FROM superseded u WHERE u.volume_prefix = $1), 0) AS noted \
+         coalesce((SELECT max(at) FROM superseded u WHERE u.volume_prefix = $1), 0) AS noted, \
+         EXISTS (SELECT FROM segment g WHERE g.volume_prefix = $1 AND g.format <> $3) AS foreign \
          FROM dpd_indexing_state s WHERE s.volume_prefix = $1",
     );
-    Ok(tail.bind(prefix).bind(most).fetch_one(connection).await?)
+    Ok(sqlx::query_as(AssertSqlSafe(sql)).bind(prefix).bind(most).bind(FORMAT).fetch_one(connection).await?)
+}
+
+/// Whether there are segments of another format.
+async fn is_foreign(connection: &mut PgConnection, prefix: &str) -> Result<bool> {
+    let foreign = sqlx::query_scalar("SELECT EXISTS (SELECT FROM segment WHERE volume_prefix = $1 AND format <> $2)");
+    Ok(foreign.bind(prefix).bind(FORMAT).fetch_one(connection).await?)
 }
 
 async fn insert(connection: &mut PgConnection, prefix: &str, part: &Part, made: &Made) -> Result<()> {

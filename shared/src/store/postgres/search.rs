@@ -16,8 +16,10 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 /// The key under which annotations are found.
 const ANNOTATION: &str = "annotation";
@@ -29,20 +31,26 @@ const FETCHED: usize = 2 << 20;
 pub(super) struct Searcher {
     /// The segments as they were seen last.
     view: Mutex<Arc<View>>,
-    /// Pages by segment and lowest key, as they are in the database.
-    pages: Cache<(i64, i32), Arc<Page>, Bytes>,
+    /// Pages by their segment's tag and lowest key, as they are in the database.
+    pages: Cache<(Uuid, i32), Arc<Page>, Bytes>,
     /// For looks through pages that go on at once: each takes some ten megabytes.
     permits: Semaphore,
     /// How many looks of one search may go on at once.
     processors: usize,
+    /// How a search begins its transaction.
+    begin: Arc<str>,
 }
+
+/// What lets a search look through pages, at so many places at once. It is had before the search begins its transaction,
+/// which would stand idle while others have theirs.
+pub(super) struct Permits<'a>(Vec<SemaphorePermit<'a>>);
 
 /// A page counts by its bytes.
 #[derive(Debug, Clone)]
 struct Bytes;
 
-impl Weighter<(i64, i32), Arc<Page>> for Bytes {
-    fn weight(&self, _: &(i64, i32), page: &Arc<Page>) -> u64 {
+impl Weighter<(Uuid, i32), Arc<Page>> for Bytes {
+    fn weight(&self, _: &(Uuid, i32), page: &Arc<Page>) -> u64 {
         page.bytes.len() as u64
     }
 }
@@ -51,8 +59,8 @@ impl Weighter<(i64, i32), Arc<Page>> for Bytes {
 const PAGE: u64 = 64 << 10;
 
 impl Searcher {
-    /// One that keeps at most so many bytes of pages.
-    pub(super) fn new(bytes: u64) -> Searcher {
+    /// One that keeps at most so many bytes of pages. `limit` is how long a search may take.
+    pub(super) fn new(bytes: u64, limit: Duration) -> Searcher {
         // In one piece: a page may have some of the largest part of what there is room for. What makes way goes at once.
         let options = OptionsBuilder::new()
             .estimated_items_capacity(usize::try_from(bytes / PAGE).unwrap_or(usize::MAX))
@@ -62,8 +70,22 @@ impl Searcher {
             .expect("both capacities are set");
         let pages = Cache::with_options(options, Bytes, DefaultHashBuilder::default(), DefaultLifecycle::default());
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        // It locks nothing, so it may stand idle for as long as it takes to look through what is kept here.
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL idle_in_transaction_session_timeout TO {}",
+            limit.as_millis()
+        );
         // One more than can go on, for one or the other waits for the database.
-        Searcher { view: Mutex::default(), pages, permits: Semaphore::new(processors + 1), processors }
+        let permits = Semaphore::new(processors + 1);
+        Searcher { view: Mutex::default(), pages, permits, processors, begin: begin.into() }
+    }
+
+    /// Waits for one permit to search, and takes as many more as nobody else wants and there are processors for. Whoever has
+    /// some needs nothing but the database to come to his end.
+    pub(super) async fn permits(&self) -> Permits<'_> {
+        let first = self.permits.acquire().await.expect("it is never closed");
+        let more = std::iter::from_fn(|| self.permits.try_acquire().ok());
+        Permits(std::iter::once(first).chain(more.take(self.processors - 1)).collect())
     }
 
     /// Executes a search on a volume.
@@ -73,19 +95,20 @@ impl Searcher {
         prefix: &str,
         query: Query,
         viewer: &Viewer,
+        permits: &Permits<'_>,
     ) -> Result<Hits> {
         // So that of all who begin no one sees an older view than the one that is kept.
         let mut view = self.view.lock().await;
-        let mut transaction = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        let mut transaction = connection.begin_with(AssertSqlSafe(self.begin.clone())).await?;
         *view = View::of(&view, &mut transaction, prefix).await?;
         let current = view.clone();
         drop(view);
         let rules = read::visible_rules(&mut transaction, prefix, viewer).await?;
         let known = Known::of(&mut transaction, prefix, &query).await?;
-        let allowed = rules.iter().map(|rule| rule.id).collect();
-        let question = Arc::new(Question::new(query, allowed, &known));
-        let found = self.look(&mut transaction, &current, &question).await?;
-        let hits = page(&mut transaction, prefix, &found.numbers).await?;
+        let allowed: Vec<i32> = rules.iter().map(|rule| rule.id).collect();
+        let question = Arc::new(Question::new(query, allowed.iter().copied().collect(), &known));
+        let found = self.look(&mut transaction, &current, &question, permits.0.len()).await?;
+        let hits = page(&mut transaction, prefix, &found.numbers, &allowed).await?;
         transaction.commit().await?;
         Ok(Hits { total: found.total, hits })
     }
@@ -95,9 +118,8 @@ impl Searcher {
         connection: &mut PgConnection,
         view: &Arc<View>,
         question: &Arc<Question>,
+        at_once: usize,
     ) -> Result<segment::Found> {
-        let permits = self.permits().await;
-        let at_once = permits.len();
         let mut start = None;
         if let Some(sampler) = Sampler::new(question) {
             let sampler = self.pass(connection, view, question, sampler, at_once).await?;
@@ -105,13 +127,6 @@ impl Searcher {
         }
         let search = self.pass(connection, view, question, Search::new(question, start), at_once).await?;
         Ok(search.finish(question))
-    }
-
-    /// Waits for one permit, and takes as many more as nobody else wants and there are processors for.
-    async fn permits(&self) -> Vec<SemaphorePermit<'_>> {
-        let first = self.permits.acquire().await.expect("it is never closed");
-        let more = std::iter::from_fn(|| self.permits.try_acquire().ok());
-        std::iter::once(first).chain(more.take(self.processors - 1)).collect()
     }
 
     /// Looks at all segments, at those together whose pages come to about [`FETCHED`] bytes or that are a processor's share,
@@ -166,7 +181,7 @@ impl Searcher {
         };
         let wanted: Vec<i32> = segment.pages.iter().filter(wanted).map(|(first, _)| *first).collect();
         let mut found: HashMap<i32, Arc<Page>> =
-            wanted.iter().filter_map(|first| Some((*first, self.pages.get(&(segment.id, *first))?))).collect();
+            wanted.iter().filter_map(|first| Some((*first, self.pages.get(&(segment.tag, *first))?))).collect();
         let missing: Vec<i32> = wanted.iter().copied().filter(|first| !found.contains_key(first)).collect();
         let mut fetched = 0;
         if !missing.is_empty() {
@@ -180,7 +195,7 @@ impl Searcher {
             for (first, last, bytes) in rows {
                 fetched += bytes.len();
                 let page = Arc::new(Page { first, last, bytes });
-                self.pages.insert((segment.id, first), page.clone());
+                self.pages.insert((segment.tag, first), page.clone());
                 found.insert(first, page);
             }
         }
@@ -289,17 +304,18 @@ fn of_annotations(filter: &Filter, tests: &mut Vec<Test>) {
     }
 }
 
-/// The products of which these are versions, in this order.
-async fn page(connection: &mut PgConnection, prefix: &str, numbers: &[u64]) -> Result<Vec<Hit>> {
+/// The products of which these are versions, in this order. Columns tell already which of them the viewer may see; the rows
+/// themselves are asked again, for nobody may see a product because something derived from it is wrong.
+async fn page(connection: &mut PgConnection, prefix: &str, numbers: &[u64], allowed: &[i32]) -> Result<Vec<Hit>> {
     if numbers.is_empty() {
         return Ok(Vec::new());
     }
     let sql = format!(
         "SELECT {HIT}, p.number FROM data_product p JOIN document d ON d.product = p.id \
-         WHERE p.volume_prefix = $1 AND p.number = ANY($2)"
+         WHERE p.volume_prefix = $1 AND p.number = ANY($2) AND p.access = ANY($3)"
     );
     let numbers: Vec<i64> = numbers.iter().map(|number| number.cast_signed()).collect();
-    let rows = sqlx::query(AssertSqlSafe(sql)).bind(prefix).bind(&numbers).fetch_all(connection).await?;
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(prefix).bind(&numbers).bind(allowed).fetch_all(connection).await?;
     let mut hits = HashMap::with_capacity(rows.len());
     for row in &rows {
         hits.insert(row.try_get::<i64, _>("number")?, hit(row)?);

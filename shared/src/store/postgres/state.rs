@@ -1,10 +1,10 @@
 //! What the volume's row tells those who share the database: how indexing stands, and beside it that a walk is wanted.
 
-use super::lease::{CHANNEL, Lease};
+use super::lease::{CHANNEL, HELD, Lease};
 use crate::status::Indexing;
 use crate::store::Result;
-use sqlx::PgConnection;
 use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 /// Writes how indexing stands; false where the lease is somebody else's.
 pub(super) async fn publish(
@@ -39,16 +39,12 @@ pub(super) async fn publish(
 
 /// Leaves the wish for a reindex; false where one runs or is wished for already.
 pub(super) async fn request_reindex(connection: &mut PgConnection, prefix: &str) -> Result<bool> {
-    let left = sqlx::query(
+    let sql = format!(
         "WITH left_here AS (INSERT INTO reindex_request (volume_prefix) \
-         SELECT volume_prefix FROM dpd_indexing_state WHERE volume_prefix = $1 AND NOT (indexing_running \
-         AND holder IS NOT NULL AND clock_timestamp() <= last_heartbeat + make_interval(secs => lease_seconds)) \
+         SELECT volume_prefix FROM dpd_indexing_state WHERE volume_prefix = $1 AND NOT (indexing_running AND {HELD}) \
          ON CONFLICT (volume_prefix) DO NOTHING RETURNING volume_prefix) \
          SELECT pg_notify($2, 'reindex ' || volume_prefix) FROM left_here",
-    )
-    .bind(prefix)
-    .bind(CHANNEL)
-    .fetch_optional(connection)
-    .await?;
+    );
+    let left = sqlx::query(AssertSqlSafe(sql)).bind(prefix).bind(CHANNEL).fetch_optional(connection).await?;
     Ok(left.is_some())
 }

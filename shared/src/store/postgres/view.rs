@@ -4,15 +4,16 @@
 //! Every transaction that changes what a search may find gives the volume another revision. A search reads the revision
 //! first: where it is the one of the view that is kept, nothing else is to be read. Numbers are handed out while the volume's
 //! row is locked, so that later transactions have higher ones: of the tail and of what is superseded only what is new is
-//! read.
+//! read. All of that holds within one [history](super::history) of the database: in another, everything is read anew.
 
 use super::dictionary;
+use super::history::{HISTORY, Moment};
 use super::read::{self, HIT};
 use crate::row::{self, Leaf};
 use crate::segment::{Builder, Doc, FORMAT, Page, Segment};
 use crate::store::{Result, StoreError};
 use chrono::NaiveDate;
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -26,6 +27,8 @@ const KEYS: usize = 20_000;
 #[derive(Debug, Clone)]
 pub(super) struct Sealed {
     pub(super) id: i64,
+    /// What no other segment has, whatever became of the database.
+    pub(super) tag: Uuid,
     /// The range of numbers of which it has versions.
     first: u64,
     last: u64,
@@ -43,10 +46,10 @@ struct Unsealed {
     leaves: Vec<Leaf<i32>>,
 }
 
-/// The segments of a volume as of one revision.
+/// The segments of a volume as of one moment.
 #[derive(Debug, Default)]
 pub(super) struct View {
-    revision: i64,
+    moment: Moment,
     /// All up to this number are in segments.
     sealed: u64,
     pub(super) segments: Vec<Sealed>,
@@ -63,24 +66,24 @@ pub(super) struct View {
 impl View {
     /// The view of what a transaction sees, made from the one before.
     pub(super) async fn of(before: &Arc<View>, connection: &mut PgConnection, prefix: &str) -> Result<Arc<View>> {
-        let (revision, sealed): (i64, i64) =
-            sqlx::query_as("SELECT revision, sealed FROM dpd_indexing_state WHERE volume_prefix = $1")
-                .bind(prefix)
-                .fetch_one(&mut *connection)
-                .await?;
-        if revision == before.revision {
+        let sql =
+            format!("SELECT {HISTORY} AS history, revision, sealed FROM dpd_indexing_state s WHERE volume_prefix = $1");
+        let row = sqlx::query(AssertSqlSafe(sql)).bind(prefix).fetch_one(&mut *connection).await?;
+        let (moment, sealed): (Moment, i64) = (Moment::from_row(&row)?, row.try_get("sealed")?);
+        if moment == before.moment {
             return Ok(before.clone());
         }
         let sealed = sealed.cast_unsigned();
         let anew = View::default();
         // Where segments were thrown away, what was in them is in the tail again, and was not read as that.
-        let before = if sealed < before.sealed { &anew } else { &**before };
-        Ok(Arc::new(before.follow(revision, sealed, connection, prefix).await?))
+        let follows = moment.history == before.moment.history && sealed >= before.sealed;
+        let before = if follows { &**before } else { &anew };
+        Ok(Arc::new(before.follow(moment, sealed, connection, prefix).await?))
     }
 
-    async fn follow(&self, revision: i64, sealed: u64, connection: &mut PgConnection, prefix: &str) -> Result<View> {
+    async fn follow(&self, moment: Moment, sealed: u64, connection: &mut PgConnection, prefix: &str) -> Result<View> {
         let segments = segments(connection, prefix, &self.segments).await?;
-        let same = segments.iter().map(|segment| segment.id).eq(self.segments.iter().map(|segment| segment.id));
+        let same = segments.iter().map(|segment| segment.tag).eq(self.segments.iter().map(|segment| segment.tag));
         // What is in a segment that was made anew needs not be superseded any more.
         let from = if same { self.at } else { 0 };
         let new = superseded(connection, prefix, from).await?;
@@ -101,7 +104,7 @@ impl View {
         let unchanged = tail.keys().eq(self.tail.keys());
         let tail_pages = if unchanged { self.tail_pages.clone() } else { pages(&tail) };
         let at = new.iter().map(|(_, at)| *at).max().unwrap_or(0).max(from);
-        Ok(View { revision, sealed, segments, superseded: all, at, tail, last, tail_pages, keys })
+        Ok(View { moment, sealed, segments, superseded: all, at, tail, last, tail_pages, keys })
     }
 
     /// The numbers of a segment that are superseded.
@@ -126,16 +129,17 @@ fn unfinished() -> StoreError {
 
 /// The segments there are. Of those that are known nothing more is read.
 async fn segments(connection: &mut PgConnection, prefix: &str, known: &[Sealed]) -> Result<Vec<Sealed>> {
-    let rows: Vec<(i64, i64, i64, i32, i32)> =
-        sqlx::query_as("SELECT id, first, last, products, format FROM segment WHERE volume_prefix = $1 ORDER BY first")
-            .bind(prefix)
-            .fetch_all(&mut *connection)
-            .await?;
-    if rows.iter().any(|row| row.4 != FORMAT) {
+    let rows: Vec<(i64, Uuid, i64, i64, i32, i32)> = sqlx::query_as(
+        "SELECT id, tag, first, last, products, format FROM segment WHERE volume_prefix = $1 ORDER BY first",
+    )
+    .bind(prefix)
+    .fetch_all(&mut *connection)
+    .await?;
+    if rows.iter().any(|row| row.5 != FORMAT) {
         return Err(unfinished());
     }
-    let known: HashMap<i64, &Sealed> = known.iter().map(|segment| (segment.id, segment)).collect();
-    let new: Vec<i64> = rows.iter().map(|row| row.0).filter(|id| !known.contains_key(id)).collect();
+    let known: HashMap<Uuid, &Sealed> = known.iter().map(|segment| (segment.tag, segment)).collect();
+    let new: Vec<i64> = rows.iter().filter(|row| !known.contains_key(&row.1)).map(|row| row.0).collect();
     let mut pages: HashMap<i64, Vec<(i32, i32)>> = HashMap::new();
     if !new.is_empty() {
         let found: Vec<(i64, i32, i32)> = sqlx::query_as(
@@ -146,10 +150,11 @@ async fn segments(connection: &mut PgConnection, prefix: &str, known: &[Sealed])
         .await?;
         found.into_iter().for_each(|(segment, first, last)| pages.entry(segment).or_default().push((first, last)));
     }
-    let segment = |(id, first, last, products, _): (i64, i64, i64, i32, i32)| match known.get(&id) {
+    let segment = |(id, tag, first, last, products, _): (i64, Uuid, i64, i64, i32, i32)| match known.get(&tag) {
         Some(known) => (*known).clone(),
         None => Sealed {
             id,
+            tag,
             first: first.cast_unsigned(),
             last: last.cast_unsigned(),
             products: usize::try_from(products).unwrap_or_default(),

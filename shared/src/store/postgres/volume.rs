@@ -1,12 +1,15 @@
 //! Which of the volumes in the database a process answers for.
 
 use super::database::Database;
+use super::lease::HELD;
+use super::schema;
 use crate::identity::{self, VolumePrefix};
 use crate::store::{Result, StoreError};
 use crate::volume::Volume;
-use sqlx::{PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -14,6 +17,8 @@ use uuid::Uuid;
 const MOUNT: Duration = Duration::from_secs(2);
 /// How many products are looked for on a volume that may be one that was known by its name.
 const LOOKED_FOR: i64 = 100;
+/// How often it is looked whether a volume that was found by its name is still the one.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// A volume that the database has an index of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,20 +44,17 @@ pub async fn registered(database: &Database, name: &str) -> Result<Vec<Registere
 }
 
 async fn of_name(connection: &mut PgConnection, name: &str) -> Result<Vec<Registered>> {
-    let rows = sqlx::query(
-        "SELECT s.volume_prefix, coalesce(sum(r.products_on_volume), 0)::bigint AS products, \
-         s.holder IS NOT NULL AND clock_timestamp() <= s.last_heartbeat + make_interval(secs => s.lease_seconds) AS held \
+    let sql = format!(
+        "SELECT s.volume_prefix, coalesce(sum(r.products_on_volume), 0)::bigint AS products, {HELD} AS held \
          FROM dpd_indexing_state s LEFT JOIN access_rule r USING (volume_prefix) \
          WHERE s.volume_name = $1 GROUP BY s.volume_prefix ORDER BY s.volume_prefix",
-    )
-    .bind(name)
-    .fetch_all(connection)
-    .await?;
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(name).fetch_all(connection).await?;
     let registered = |row: &sqlx::postgres::PgRow| {
         Ok(Registered {
             prefix: VolumePrefix::stored(row.try_get("volume_prefix")?),
             products: u64::try_from(row.try_get::<i64, _>("products")?).unwrap_or_default(),
-            held: row.try_get::<Option<bool>, _>("held")?.unwrap_or(false),
+            held: row.try_get("held")?,
         })
     };
     rows.iter().map(registered).collect()
@@ -171,8 +173,58 @@ async fn holds_any(volume: &Arc<Volume>, folders: Vec<String>) -> Result<bool> {
     looked.map_err(|error| StoreError::Unavailable(format!("the volume does not tell what is on it: {error}")))
 }
 
+/// The volume that an API answers for.
+#[derive(Debug)]
+pub(super) struct Answering {
+    volume: Arc<Volume>,
+    found: Mutex<Option<Found>>,
+}
+
+#[derive(Debug, Clone)]
+struct Found {
+    prefix: VolumePrefix,
+    /// When it was looked last whether it is still the one of its name; `None` where the volume itself said which it is.
+    looked: Option<Instant>,
+}
+
+impl Answering {
+    pub(super) fn new(volume: Arc<Volume>) -> Answering {
+        Answering { volume, found: Mutex::default() }
+    }
+
+    /// What the volume's rows are keyed by. It is found out when it is first asked for, and again until it is known. One that
+    /// was found by its name is looked at again now and then: the volume may have been given another identity.
+    pub(super) async fn prefix(&self, connection: &mut PgConnection) -> Result<VolumePrefix> {
+        let mut found = self.found.lock().await;
+        match &mut *found {
+            None => {
+                schema::check(connection).await?;
+                let new = find(connection, &self.volume).await?;
+                Ok(found.insert(new).prefix.clone())
+            }
+            Some(Found { prefix, looked: Some(looked) }) if looked.elapsed() > LOOK => {
+                let name = &self.volume.origin().name;
+                *looked = Instant::now();
+                if let Some(other) = moved(&of_name(connection, name).await?, prefix) {
+                    warn!(%other, before = %prefix, name, "the volume of this name is another now, and is answered for");
+                    *prefix = other;
+                }
+                Ok(prefix.clone())
+            }
+            Some(found) => Ok(found.prefix.clone()),
+        }
+    }
+}
+
+/// The volume that is being indexed instead of one that is not any more, of all that have the same name.
+fn moved(all: &[Registered], from: &VolumePrefix) -> Option<VolumePrefix> {
+    let mut held = all.iter().filter(|volume| volume.held);
+    let (only, more) = (held.next()?, held.next());
+    (more.is_none() && only.prefix != *from).then(|| only.prefix.clone())
+}
+
 /// Finds out which volume this is: its identity says so where it is mounted, its name otherwise.
-pub(super) async fn find(connection: &mut PgConnection, volume: &Arc<Volume>) -> Result<VolumePrefix> {
+async fn find(connection: &mut PgConnection, volume: &Arc<Volume>) -> Result<Found> {
     let name = &volume.origin().name;
     let (prefix, unnamed) = match identity(volume).await {
         Ok(id) => match known_prefix(connection, volume, id).await? {
@@ -190,11 +242,12 @@ pub(super) async fn find(connection: &mut PgConnection, volume: &Arc<Volume>) ->
             "the volume {name} ({prefix}) was not indexed into this database yet: is dpd-indexer running for it?"
         )));
     }
+    let looked = unnamed.is_some().then(Instant::now);
     if let Some(why) = unnamed {
         warn!("{why}, so its name has to do");
     }
     info!(%prefix, name, "answering for this volume");
-    Ok(prefix)
+    Ok(Found { prefix, looked })
 }
 
 /// What the volume itself says; the error is why it says nothing.
