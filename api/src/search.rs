@@ -8,7 +8,7 @@ use crate::request::{BODY_LIMIT, Request};
 use crate::rows::Rows;
 use serde_json::json;
 use shared::access::Viewer;
-use shared::column::{self, Keys};
+use shared::column::{self, ColumnKeys};
 use shared::filter::{grid, pairs};
 use shared::query::Page;
 use shared::store::StoreError;
@@ -47,7 +47,12 @@ pub(crate) async fn filter(api: Arc<Api>, request: Request) -> Result<Response> 
 
 /// `GET /muidatagridconfig`
 pub(crate) async fn columns(api: Arc<Api>, request: Request) -> Result<Response> {
-    Ok(reply::json(&json!({ "columns": column::columns(&keys(&api, &request.viewer).await?) })))
+    let keys = keys(&api, &request.viewer).await?;
+    let mut config = json!({ "columns": column::columns(&keys) });
+    if keys.left_out > 0 {
+        config["columns_left_out"] = keys.left_out.into();
+    }
+    Ok(reply::json(&config))
 }
 
 /// `GET /en/humanreadable`
@@ -57,11 +62,11 @@ pub(crate) async fn labels(api: Arc<Api>, request: Request) -> Result<Response> 
 
 /// The keys that rows have; none where the store cannot be asked. The columns and labels that do not depend on it are
 /// true all the same, and a dashboard that is loaded meanwhile can say what is wrong.
-async fn keys(api: &Api, viewer: &Viewer) -> Result<Keys> {
+async fn keys(api: &Api, viewer: &Viewer) -> Result<ColumnKeys> {
     match api.store.keys(viewer).await {
         Err(StoreError::Unavailable(why) | StoreError::TooLong(why)) => {
             warn!("columns and labels are answered without those of the metadata: {why}");
-            Ok(Keys::new())
+            Ok(ColumnKeys::default())
         }
         keys => Ok(keys?),
     }

@@ -29,8 +29,31 @@ pub struct KeyCount {
     pub numbers: u64,
 }
 
-/// The keys of rows beside the fixed ones, and what their values are.
-pub type Keys = BTreeMap<String, KeyCount>;
+/// The keys of rows beside the fixed ones and what their values are, as far as there are columns of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ColumnKeys {
+    /// Those that most products have.
+    pub counts: BTreeMap<String, KeyCount>,
+    /// How many others there are.
+    pub left_out: usize,
+}
+
+impl ColumnKeys {
+    /// Of how many there are columns at the most: more nobody can look at, and every dashboard asks for all of them.
+    pub const MOST: usize = 2000;
+
+    /// The most used of all of these; of those that are used as much, the first by name.
+    pub fn most_used(mut all: Vec<(String, KeyCount)>) -> ColumnKeys {
+        let left_out = all.len().saturating_sub(ColumnKeys::MOST);
+        if left_out > 0 {
+            all.sort_by(|(a, counted_a), (b, counted_b)| {
+                counted_b.values.cmp(&counted_a.values).then_with(|| a.cmp(b))
+            });
+            all.truncate(ColumnKeys::MOST);
+        }
+        ColumnKeys { counts: all.into_iter().collect(), left_out }
+    }
+}
 
 /// What a column's values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -111,7 +134,8 @@ const DATE: &[Operator] = &[
 ];
 
 /// The columns for the keys that occur: those shown first, in their order, then the rest by name.
-pub fn columns(keys: &Keys) -> Vec<Column> {
+pub fn columns(keys: &ColumnKeys) -> Vec<Column> {
+    let keys = &keys.counts;
     let shown = SHOWN.iter().map(|(key, _)| *key);
     let fixed = FIXED.into_iter().filter(|key| *key != "id");
     let mut fields: Vec<&str> = shown.chain(fixed).chain(keys.keys().map(String::as_str)).collect();
@@ -144,7 +168,7 @@ fn column(field: &str, count: Option<&KeyCount>) -> Column {
 }
 
 /// A label for every column and every key that is known, and under `_tooltip` a sentence for those that are defined.
-pub fn human_readable(keys: &Keys) -> Value {
+pub fn human_readable(keys: &ColumnKeys) -> Value {
     let mut labels = Map::new();
     let mut tooltips = Map::new();
     let columns = columns(keys).into_iter().map(|column| column.field);
@@ -163,7 +187,7 @@ mod tests {
 
     #[test]
     fn labels_are_there_before_their_columns_are() {
-        let labels = human_readable(&Keys::from([("context.own_key".to_owned(), KeyCount::default())]));
+        let labels = human_readable(&ColumnKeys::most_used(vec![("context.own_key".to_owned(), KeyCount::default())]));
         assert_eq!((&labels["download"], &labels["context.own_key"]), (&json!("Download"), &json!("Own Key")));
         for key in ["config.execution_block", "item_name", "obscore.em_resolution", "obscore.em_unit"] {
             assert!(labels[key].is_string() && labels["_tooltip"][key].is_string(), "{key}");
@@ -174,7 +198,7 @@ mod tests {
 
     #[test]
     fn types_follow_the_values() {
-        let keys = Keys::from([
+        let keys = ColumnKeys::most_used(vec![
             ("obscore.s_ra".to_owned(), KeyCount { values: 3, numbers: 3 }),
             ("mixed".to_owned(), KeyCount { values: 3, numbers: 2 }),
         ]);
@@ -188,6 +212,17 @@ mod tests {
         assert!(columns.iter().all(|c| c.field != "id"));
         let operators = |field: &str| find(field).filter_operators.iter().map(|o| o.value).collect::<Vec<_>>();
         assert!(operators("obscore.s_ra").contains(&">=") && operators("date_created").contains(&"onOrBefore"));
+    }
+
+    #[test]
+    fn there_are_columns_of_the_most_used_keys() {
+        let used = |values| KeyCount { values, numbers: 0 };
+        let mut all: Vec<_> = (0..ColumnKeys::MOST).map(|n| (format!("rare{n:04}"), used(1))).collect();
+        all.extend([("often".to_owned(), used(2)), ("a".to_owned(), used(1))]);
+        let keys = ColumnKeys::most_used(all);
+        assert_eq!((keys.counts.len(), keys.left_out), (ColumnKeys::MOST, 2));
+        assert!(keys.counts.contains_key("often") && keys.counts.contains_key("a"));
+        assert!(!keys.counts.contains_key("rare1999") && keys.counts.contains_key("rare1997"));
     }
 
     #[test]

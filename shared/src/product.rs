@@ -7,6 +7,7 @@ use crate::yaml::{self, YamlError};
 use crate::{date, uid};
 use chrono::NaiveDate;
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// What stands in a row's `dataproduct_file` and `metadata_file` when nothing on the volume stands behind it. The
@@ -96,7 +97,12 @@ impl Product {
     /// # Errors
     /// Where it is no map, names no execution block, or is too much.
     pub fn from_metadata(metadata: Value, store_name: &str) -> Result<Product, BadMetadata> {
-        Extent::default().measure(&metadata, 0)?;
+        let mut extent = Extent::default();
+        extent.measure(&metadata, 0)?;
+        // There are no more keys than there are names.
+        if extent.names > MAX_DISTINCT {
+            check_distinct(&mut String::new(), &metadata, &mut HashSet::new())?;
+        }
         let execution_block = match metadata.as_object().map(|map| map.get("execution_block")) {
             None => return Err(BadMetadata::NotAMap(kind(&metadata))),
             Some(Some(Value::String(id))) if !id.is_empty() => id.clone(),
@@ -152,6 +158,8 @@ impl Product {
     }
 }
 
+/// The most distinct dotted keys that a product may have: each is a column for everybody.
+const MAX_DISTINCT: usize = 5000;
 /// The most values that a product may have, and the most bytes of the dotted keys of all of them. A value stands under its
 /// whole key, so that a long one with many below it comes to far more than it takes in a file.
 const MAX_VALUES: usize = 500_000;
@@ -171,6 +179,7 @@ fn count(value: &Value) -> usize {
 struct Extent {
     values: usize,
     keys: usize,
+    names: usize,
 }
 
 impl Extent {
@@ -178,7 +187,10 @@ impl Extent {
     fn measure(&mut self, value: &Value, key: usize) -> Result<(), BadMetadata> {
         self.add(key)?;
         match value {
-            Value::Object(map) => map.iter().try_for_each(|(name, value)| self.measure(value, key + 1 + name.len())),
+            Value::Object(map) => {
+                self.names += map.len();
+                map.iter().try_for_each(|(name, value)| self.measure(value, key + 1 + name.len()))
+            }
             Value::Array(items) => items.iter().try_for_each(|item| self.measure(item, key)),
             _ => Ok(()),
         }
@@ -194,6 +206,31 @@ impl Extent {
             return Err(BadMetadata::TooMuch(format!("the keys of its values come to more than {MAX_KEYS} bytes")));
         }
         Ok(())
+    }
+}
+
+/// Refuses metadata with too many distinct dotted keys. `key` is the one that `value` stands under.
+fn check_distinct(key: &mut String, value: &Value, seen: &mut HashSet<String>) -> Result<(), BadMetadata> {
+    match value {
+        Value::Null => Ok(()),
+        Value::Object(map) => map.iter().try_for_each(|(name, value)| {
+            let length = key.len();
+            key.push('.');
+            key.push_str(name);
+            let checked = check_distinct(key, value, seen);
+            key.truncate(length);
+            checked
+        }),
+        other => {
+            if !seen.contains(key) {
+                seen.insert(key.clone());
+            }
+            if seen.len() > MAX_DISTINCT {
+                return Err(BadMetadata::TooMuch(format!("it has more than {MAX_DISTINCT} distinct keys")));
+            }
+            let items = other.as_array().map(Vec::as_slice).unwrap_or_default();
+            items.iter().try_for_each(|item| check_distinct(key, item, seen))
+        }
     }
 }
 
@@ -262,6 +299,16 @@ mod tests {
         let refused = |metadata: Value| matches!(Product::from_metadata(metadata, "v"), Err(BadMetadata::TooMuch(_)));
         let list = |count: usize| json!({"execution_block": "eb", "v": vec![0; count]});
         assert!(!refused(list(MAX_VALUES - 3)) && refused(list(MAX_VALUES)));
+        let keys = |count: usize| -> Value {
+            let many: Map<String, Value> = (0..count).map(|n| (n.to_string(), json!(n))).collect();
+            json!({"execution_block": "eb", "v": many})
+        };
+        assert!(!refused(keys(MAX_DISTINCT - 1)) && refused(keys(MAX_DISTINCT)));
+        let lists = |count: usize, names: usize| -> Value {
+            let items: Vec<Value> = (0..count).map(|n| json!({ format!("k{}", n % names): n })).collect();
+            json!({"execution_block": "eb", "v": items})
+        };
+        assert!(!refused(lists(20_000, 100)) && refused(lists(20_000, MAX_DISTINCT)));
         let below = |length: usize| {
             let many: Map<String, Value> = (0..1000).map(|n| (n.to_string(), json!(n))).collect();
             json!({"execution_block": "eb", "k".repeat(length): many})

@@ -7,7 +7,7 @@ use generators::{OPERATORS, Step, change, folder, metadata, name, scalar, step, 
 use proptest::prelude::*;
 use serde_json::{Number, Value, json};
 use shared::access::Viewer;
-use shared::column::Keys;
+use shared::column::{ColumnKeys, KeyCount};
 use shared::date;
 use shared::filter::{Filter, grid, pairs};
 use shared::folder::Folder;
@@ -213,8 +213,8 @@ impl Model {
         (found.len(), page.map(|(product, _)| product.uid.to_string()).collect())
     }
 
-    fn keys(&self, viewer: &Viewer) -> Keys {
-        let mut keys = Keys::new();
+    fn keys(&self, viewer: &Viewer) -> ColumnKeys {
+        let mut keys: BTreeMap<String, KeyCount> = BTreeMap::new();
         for (product, size) in self.all().filter(|(product, _)| viewer.may_see(&product.access)) {
             for (key, value) in row(0, product, size).iter().filter(|(key, _)| !FIXED.contains(&key.as_str())) {
                 let count = keys.entry(key.clone()).or_default();
@@ -224,7 +224,7 @@ impl Model {
                 count.numbers += u64::from(value.is_number() || non_finite);
             }
         }
-        keys
+        ColumnKeys::most_used(keys.into_iter().collect())
     }
 }
 

@@ -10,8 +10,10 @@
 
 pub mod grid;
 pub mod pairs;
+mod suffixes;
 mod text;
 
+pub use suffixes::KeySuffixes;
 pub use text::{Text, fold, folded_text};
 
 use crate::date;
@@ -34,7 +36,7 @@ pub enum Filter {
 }
 
 /// Which leaves are tested.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
     /// Those of this dotted path, and those below it.
     Path(String),

@@ -17,6 +17,28 @@ pub(super) struct Look<'a> {
     pub(super) given_up: &'a dyn Fn() -> bool,
 }
 
+/// Those of these keys under which a product has a leaf, one that is not superseded.
+///
+/// # Errors
+/// See [`Failed`].
+pub fn used(segment: &Segment<'_>, keys: &BTreeSet<i32>) -> Result<Vec<i32>> {
+    let look = Look { segment, given_up: &|| false };
+    if segment.products == 0 {
+        return Ok(Vec::new());
+    }
+    let mut gone = look.none();
+    if !segment.superseded.is_empty() {
+        gone = look.numbered(segment.superseded)?;
+    }
+    let mut used = Vec::new();
+    for key in keys {
+        if !look.any(&[*key], &Test::Present)?.is_subset(&gone) {
+            used.push(*key);
+        }
+    }
+    Ok(used)
+}
+
 impl Look<'_> {
     /// The places of the products that match and may be seen.
     pub(super) fn matches(&self, question: &Question) -> Result<FixedBitSet> {

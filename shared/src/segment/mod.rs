@@ -24,6 +24,7 @@ mod tests;
 mod tiers;
 
 pub use build::Builder;
+pub use matches::used;
 pub use merge::{Merged, merge};
 pub use question::{Condition, Keys, Question, Resolve, SortKeys};
 pub use read::{Page, Segment};

@@ -9,7 +9,7 @@ pub mod postgres;
 
 use crate::access::Viewer;
 use crate::annotation::{Annotation, Draft, Revision};
-use crate::column::Keys;
+use crate::column::ColumnKeys;
 use crate::flow::{Flow, FlowId};
 use crate::folder::Folder;
 use crate::product::Product;
@@ -243,7 +243,7 @@ pub trait Store: Send + Sync {
     /// The folders below this one whose products the viewer may see.
     async fn visible_below(&self, folder: &Folder, viewer: &Viewer) -> Result<Vec<Folder>>;
     /// The keys that rows have.
-    async fn keys(&self, viewer: &Viewer) -> Result<Keys>;
+    async fn keys(&self, viewer: &Viewer) -> Result<ColumnKeys>;
     /// How the store and indexing stand, with at most `failing` failing files.
     async fn summary(&self, viewer: &Viewer, failing: usize) -> Result<Summary>;
 

@@ -1,9 +1,10 @@
 //! Whoever means no good, or does not mean it: [`connections`] are about clients that take, hold and stall, [`input`] about what
-//! they send and write to the volume, [`paths`] about ways out of it, [`time`] about what takes long. All of it on either
+//! they send and write to the volume, [`keys`] about keys without number, [`paths`] about ways out of it, [`time`] about what takes long. All of it on either
 //! program.
 
 mod connections;
 mod input;
+mod keys;
 mod paths;
 mod time;
 
@@ -31,6 +32,13 @@ fn standalone(fill: impl Fn(&Volume), variables: &[(&str, &str)]) -> Running {
     let mut command = serve(volume.path());
     command.envs(variables.iter().copied());
     Running { api: Server::with(command, true), _indexer: None, volume, site: None }
+}
+
+impl Running {
+    /// The database of the daemons.
+    fn database(&self) -> &tests::postgres::Database {
+        &self.site.as_ref().expect("daemons").database
+    }
 }
 
 fn daemons(fill: impl Fn(&Volume), variables: &[(&str, &str)]) -> Running {

@@ -124,7 +124,7 @@ async fn a_status_shows_in_rows(store: &dyn Store) {
     let query = || grid::parse(&filter).expect("a query").0;
     assert_eq!(store.search(query(), &Viewer::anonymous()).await.expect("hits").total, 1);
     let keys = store.keys(&Viewer::anonymous()).await.expect("keys");
-    assert_eq!((keys["sdp_flows"].values, keys["sdp_flow_status"].values), (1, 1));
+    assert_eq!((keys.counts["sdp_flows"].values, keys.counts["sdp_flow_status"].values), (1, 1));
 
     let x = Flow { status: Some("COMPLETED".to_owned()), ..x };
     assert_eq!(apply(store, &[Change::Flow(x.clone())]).await, [Outcome::Updated]);
@@ -137,7 +137,7 @@ async fn a_status_shows_in_rows(store: &dyn Store) {
     assert_eq!(only(store).await["sdp_flow_status"], json!("COMPLETED"));
     apply(store, &[Change::FlowGone(x.id), Change::FlowGone(y.id)]).await;
     let keys = store.keys(&Viewer::anonymous()).await.expect("keys");
-    assert!(!keys.contains_key("sdp_flows") && !keys.contains_key("sdp_flow_status"), "{keys:?}");
+    assert!(!keys.counts.contains_key("sdp_flows") && !keys.counts.contains_key("sdp_flow_status"), "{keys:?}");
 }
 
 fn item(n: u128, metadata: &str) -> Change {

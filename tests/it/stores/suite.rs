@@ -79,7 +79,7 @@ async fn a_folder_has_one_product(store: &dyn Store) {
     assert!(old != new);
     assert!(matches!(store.product(old, &staff()).await.expect("an answer"), Lookup::Unknown));
     assert!(store.products_of("eb-1", &staff()).await.expect("an answer").is_empty());
-    assert_eq!(store.keys(&staff()).await.expect("keys").into_keys().collect::<Vec<_>>(), ["new"]);
+    assert_eq!(store.keys(&staff()).await.expect("keys").counts.into_keys().collect::<Vec<_>>(), ["new"]);
     let summary = store.summary(&staff(), 9).await.expect("a summary");
     assert_eq!((summary.products, summary.products_on_volume), (1, 1));
     assert_eq!(find(store, item("old", "isNotEmpty", ""), &staff()).await.len(), 0);
@@ -234,7 +234,7 @@ async fn ingested_products_stay(store: &dyn Store) {
     ingest(guarded("eb-1", "staff", "secret", 1)).await;
     assert_eq!(count().await, (0, 0));
     assert!(matches!(store.product(uid, &Viewer::anonymous()).await.expect("an answer"), Lookup::Forbidden));
-    assert!(store.keys(&Viewer::anonymous()).await.expect("keys").is_empty());
+    assert!(store.keys(&Viewer::anonymous()).await.expect("keys").counts.is_empty());
     assert!(store.unmeasured().await.expect("folders").is_empty());
 }
 
@@ -301,8 +301,8 @@ async fn restricted_products_are_in_no_answer(store: &dyn Store) {
         let mut names: Vec<String> = seen.iter().map(|name| format!("of_{name}")).collect();
         names.extend(seen.iter().take(1).map(|_| "context.access_group".to_owned()));
         names.push("shared".to_owned());
-        assert_eq!(keys.keys().cloned().collect::<Vec<_>>(), sorted(names));
-        assert_eq!((keys["shared"].values, keys["shared"].numbers), (2, 1));
+        assert_eq!(keys.counts.keys().cloned().collect::<Vec<_>>(), sorted(names));
+        assert_eq!((keys.counts["shared"].values, keys.counts["shared"].numbers), (2, 1));
         let Summary { products, products_on_volume, first_failing, .. } =
             store.summary(&viewer, 9).await.expect("a summary");
         assert_eq!((products, products_on_volume), (all.len() as u64, all.len() as u64));
@@ -360,7 +360,7 @@ async fn the_summary_says_how_it_stands(store: &dyn Store) {
     }
     assert_eq!(updated().await, before);
     let keys = store.keys(&staff()).await.expect("keys");
-    assert!(FIXED.iter().all(|fixed| !keys.contains_key(*fixed)));
+    assert!(FIXED.iter().all(|fixed| !keys.counts.contains_key(*fixed)));
 }
 
 async fn a_reindex_waits_until_one_begins(store: &dyn Store) {

@@ -44,6 +44,8 @@ pub(super) struct Prepared {
     /// Its leaves but for its size.
     leaves: Box<[Leaf<i32>]>,
     facts: Facts,
+    /// How often keys had gone, so that it is known whether the numbers here are still those of its keys.
+    gone: u64,
 }
 
 /// What the index derives from a product, beside what searches read, and has to undo when it goes.
@@ -54,6 +56,8 @@ struct Facts {
     on_volume: bool,
     /// The keys of its row, and whether their values are numbers.
     keys: Vec<(i32, bool)>,
+    /// All its keys, those of leaves as well.
+    numbers: BTreeSet<i32>,
 }
 
 /// What products are packed and read with. It has locks of its own, so that this can be done while the index has none.
@@ -72,11 +76,13 @@ impl std::fmt::Debug for Tools {
 impl Tools {
     /// What has to be made of a product.
     pub(super) fn prepare(&self, product: &Product) -> Prepared {
+        let gone = self.keys.gone();
         let leaves = segments::leaves(product, None, &self.keys);
-        Prepared { document: self.documents.pack(product), leaves, facts: self.facts(product) }
+        let facts = self.facts(product, &leaves);
+        Prepared { document: self.documents.pack(product), leaves, facts, gone }
     }
 
-    fn facts(&self, product: &Product) -> Facts {
+    fn facts(&self, product: &Product, leaves: &[Leaf<i32>]) -> Facts {
         let mut keys = BTreeMap::new();
         row::each_key(product, &mut |key, number| {
             keys.insert(self.keys.number(key), number);
@@ -85,8 +91,14 @@ impl Tools {
             block: short(&product.execution_block),
             processing_block: flow::processing_block(product).map(short),
             on_volume: product.folder.is_some(),
+            numbers: leaves.iter().map(|leaf| leaf.key).chain(keys.keys().copied()).chain([self.size()]).collect(),
             keys: keys.into_iter().collect(),
         }
+    }
+
+    /// The number of the key that sizes are under.
+    fn size(&self) -> i32 {
+        self.keys.number("size")
     }
 
     /// The product in a slot.
@@ -250,7 +262,10 @@ impl Index {
 
     /// Puts a product in, in place of the one of its uid, and nothing else.
     pub(super) fn put_in(&mut self, product: &Product, prepared: Option<Prepared>, size: Option<u64>) {
-        let Prepared { document, leaves, facts } = prepared.unwrap_or_else(|| self.tools.prepare(product));
+        let prepared = prepared.filter(|prepared| prepared.gone == self.tools.keys.gone());
+        let Prepared { document, leaves, facts, .. } = prepared.unwrap_or_else(|| self.tools.prepare(product));
+        // Before what was there is counted out, so that keys which both have stay.
+        self.tools.keys.count_in(&facts.numbers);
         let slot = match self.products.find(product.uid) {
             Some(slot) => {
                 self.undo(slot);
@@ -289,7 +304,7 @@ impl Index {
         self.segments.supersede(kept.number);
         self.graveyard.bury(|| kept.clone());
         let Some(product) = self.tools.read(kept) else { return };
-        let facts = self.tools.facts(&product);
+        let facts = self.tools.facts(&product, &segments::leaves(&product, None, &self.tools.keys));
         self.products.by_block.remove(facts.block, slot);
         if let Some(block) = facts.processing_block {
             self.flows.products.remove(block, slot);
@@ -297,6 +312,7 @@ impl Index {
         if let Some(counts) = self.rules.counts(access) {
             counts.count(facts.on_volume, &facts.keys, |total| *total -= 1);
         }
+        self.tools.keys.count_out(&facts.numbers);
     }
 
     /// Notes another size of a product. Nothing that is counted changes.
@@ -317,7 +333,7 @@ impl Index {
 
     /// The leaves of a product of this size.
     fn with_size(&self, leaves: Box<[Leaf<i32>]>, size: Option<u64>) -> Box<[Leaf<i32>]> {
-        let key = self.tools.keys.number("size");
+        let key = self.tools.size();
         let own = size.map(|size| Leaf { key, value: size.into() });
         leaves.into_iter().filter(|leaf| leaf.key != key).chain(own).collect()
     }

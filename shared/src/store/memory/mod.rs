@@ -22,7 +22,7 @@ use super::{
 };
 use crate::access::Viewer;
 use crate::clock;
-use crate::column::Keys;
+use crate::column::ColumnKeys;
 use crate::flow::{Flow, FlowId};
 use crate::folder::Folder;
 use crate::product::Product;
@@ -248,7 +248,7 @@ impl Store for MemoryStore {
         Ok(visible.map(|(folder, _)| folder.clone()).collect())
     }
 
-    async fn keys(&self, viewer: &Viewer) -> Result<Keys> {
+    async fn keys(&self, viewer: &Viewer) -> Result<ColumnKeys> {
         Ok(self.read().rules.keys(viewer, &self.shared.tools.keys))
     }
 

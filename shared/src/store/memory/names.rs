@@ -2,20 +2,47 @@
 
 use super::lock_read;
 use crate::access::{Access, Viewer};
-use crate::column::{KeyCount, Keys};
-use crate::filter::{Key, Test};
+use crate::column::{ColumnKeys, KeyCount};
+use crate::filter::{Key, KeySuffixes, Test};
 use crate::segment::{self, Resolve};
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
-/// The keys of all leaves that there were, numbered as they came.
+/// The keys of products, numbered as they came. One that no product has any more goes, and its number is nobody else's.
 #[derive(Debug, Default)]
 pub(super) struct KeyNames(RwLock<Named>);
 
 #[derive(Debug, Default)]
 struct Named {
     numbers: HashMap<Arc<str>, i32>,
-    names: Vec<Arc<str>>,
+    names: HashMap<i32, Name>,
+    next: i32,
+    /// How often some went.
+    gone: u64,
+    /// What searches look keys up in, and the keys that are not in it yet.
+    suffixes: KeySuffixes,
+    new: Vec<(i32, Arc<str>)>,
+}
+
+#[derive(Debug)]
+struct Name {
+    key: Arc<str>,
+    /// How many products have it, of those that are counted.
+    products: usize,
+}
+
+impl Named {
+    fn add(&mut self, key: &str) -> i32 {
+        if let Some(number) = self.numbers.get(key) {
+            return *number;
+        }
+        let (key, number): (Arc<str>, i32) = (key.into(), self.next);
+        self.next = self.next.saturating_add(1);
+        self.numbers.insert(key.clone(), number);
+        self.names.insert(number, Name { key: key.clone(), products: 0 });
+        self.new.push((number, key));
+        number
+    }
 }
 
 impl KeyNames {
@@ -24,18 +51,52 @@ impl KeyNames {
         if let Some(number) = lock_read(&self.0).numbers.get(key) {
             return *number;
         }
-        let mut named = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let Named { numbers, names } = &mut *named;
-        // Somebody else may have come first.
-        *numbers.entry(key.into()).or_insert_with_key(|name| {
-            names.push(name.clone());
-            i32::try_from(names.len() - 1).unwrap_or(i32::MAX)
-        })
+        // Somebody else may come first.
+        self.write().add(key)
     }
 
     /// The name of a number's key.
     pub(super) fn name(&self, number: i32) -> Option<Arc<str>> {
-        usize::try_from(number).ok().and_then(|number| lock_read(&self.0).names.get(number).cloned())
+        lock_read(&self.0).names.get(&number).map(|name| name.key.clone())
+    }
+
+    /// How often keys went: numbers that were asked for before the last time may be nobody's.
+    pub(super) fn gone(&self) -> u64 {
+        lock_read(&self.0).gone
+    }
+
+    /// Counts a product in that has these keys.
+    pub(super) fn count_in(&self, numbers: &BTreeSet<i32>) {
+        let mut named = self.write();
+        for number in numbers {
+            named.names.entry(*number).and_modify(|name| name.products += 1);
+        }
+    }
+
+    /// Counts a product out that has these keys. Those that no other has go.
+    pub(super) fn count_out(&self, numbers: &BTreeSet<i32>) {
+        let mut named = self.write();
+        let mut gone = false;
+        for number in numbers {
+            if let Some(name) = named.names.get_mut(number) {
+                name.products = name.products.saturating_sub(1);
+                gone |= name.products == 0;
+            }
+        }
+        if !gone {
+            return;
+        }
+        let Named { names, numbers, .. } = &mut *named;
+        // Also those that were numbered for a product which was not put in.
+        names.retain(|_, name| name.products > 0);
+        numbers.retain(|_, number| names.contains_key(number));
+        named.gone += 1;
+        named.suffixes = KeySuffixes::default();
+        named.new = named.names.iter().map(|(number, name)| (*number, name.key.clone())).collect();
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Named> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -45,8 +106,14 @@ impl Resolve for KeyNames {
             Key::Every => segment::Keys::All,
             key => {
                 let named = lock_read(&self.0);
-                let picked = (0..).zip(&named.names).filter(|(_, name)| key.picks(name));
-                segment::Keys::These(picked.map(|(number, _)| number).collect())
+                if named.new.is_empty() {
+                    return segment::Keys::These(named.suffixes.picked(key));
+                }
+                drop(named);
+                let mut named = self.write();
+                let new = std::mem::take(&mut named.new);
+                named.suffixes.extend(new);
+                segment::Keys::These(named.suffixes.picked(key))
             }
         }
     }
@@ -126,13 +193,14 @@ impl Rules {
     }
 
     /// The keys of rows that a viewer may see.
-    pub(super) fn keys(&self, viewer: &Viewer, names: &KeyNames) -> Keys {
+    pub(super) fn keys(&self, viewer: &Viewer, names: &KeyNames) -> ColumnKeys {
         let mut sums: HashMap<i32, KeyCount> = HashMap::new();
         for (key, count) in self.visible(viewer).flat_map(|counts| &counts.keys) {
             let sum = sums.entry(*key).or_default();
             sum.values += count.values;
             sum.numbers += count.numbers;
         }
-        sums.into_iter().filter_map(|(key, count)| Some((names.name(key)?.as_ref().to_owned(), count))).collect()
+        let named = sums.into_iter().filter_map(|(key, count)| Some((names.name(key)?.as_ref().to_owned(), count)));
+        ColumnKeys::most_used(named.collect())
     }
 }

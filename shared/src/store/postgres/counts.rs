@@ -1,11 +1,11 @@
 //! The keys of the rows that a viewer may see, kept until something changes: a dashboard asks for them again and again.
 
-use super::history::{HISTORY, Moment};
+use super::history::{self, Moment};
 use super::read;
 use crate::access::Viewer;
-use crate::column::Keys;
+use crate::column::ColumnKeys;
 use crate::store::Result;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::PgConnection;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,16 +14,15 @@ const VIEWERS: usize = 32;
 
 /// By the access rules that let a viewer pass: the moment at which they were counted, and the keys.
 #[derive(Debug, Default)]
-pub(super) struct KeyCounts(Mutex<HashMap<Vec<i32>, (Moment, Keys)>>);
+pub(super) struct KeyCounts(Mutex<HashMap<Vec<i32>, (Moment, ColumnKeys)>>);
 
 impl KeyCounts {
     /// The keys of the rows that a viewer may see.
-    pub(super) async fn of(&self, connection: &mut PgConnection, prefix: &str, viewer: &Viewer) -> Result<Keys> {
+    pub(super) async fn of(&self, connection: &mut PgConnection, prefix: &str, viewer: &Viewer) -> Result<ColumnKeys> {
         let mut rules = read::visible_rule_ids(connection, prefix, viewer).await?;
         rules.sort_unstable();
         // Before they are counted: what changes meanwhile leads to another one.
-        let sql = format!("SELECT {HISTORY} AS history, revision FROM dpd_indexing_state s WHERE volume_prefix = $1");
-        let moment: Moment = sqlx::query_as(AssertSqlSafe(sql)).bind(prefix).fetch_one(&mut *connection).await?;
+        let moment = history::moment(&mut *connection, prefix).await?;
         if let Some((_, keys)) = self.lock().get(&rules).filter(|(counted, _)| *counted == moment) {
             return Ok(keys.clone());
         }
@@ -36,7 +35,7 @@ impl KeyCounts {
         Ok(keys)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Vec<i32>, (Moment, Keys)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Vec<i32>, (Moment, ColumnKeys)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

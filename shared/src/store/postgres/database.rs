@@ -196,6 +196,11 @@ impl Database {
         self.limit
     }
 
+    /// How many connections there may be at once.
+    pub(super) fn connections(&self) -> usize {
+        usize::try_from(self.connections).unwrap_or(usize::MAX)
+    }
+
     /// How many bytes a process keeps of what searches read.
     pub(super) fn search_cache(&self) -> u64 {
         self.search_cache

@@ -1,10 +1,11 @@
 //! The numbers of what repeats: keys and access rules.
 
+use super::history::HISTORY;
 use super::text::escaped;
 use crate::access::Access;
 use crate::store::{Result, StoreError};
 use sha2::{Digest, Sha256};
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The numbers of the keys that were met, so that they need not be asked for again, and in which history of the database.
@@ -15,10 +16,9 @@ pub(super) struct KeyIds {
 }
 
 impl KeyIds {
-    /// Whether what is remembered is of the history that a transaction sees; otherwise it is forgotten. What was met in none
-    /// that is known was met over the same connection.
+    /// Whether what is remembered is of the history that a transaction sees; otherwise it is forgotten.
     pub(super) fn believe(&mut self, history: &str) -> bool {
-        let believed = self.history.as_deref().is_none_or(|own| own == history);
+        let believed = self.history.as_deref() == Some(history);
         if !believed {
             self.numbers.clear();
         }
@@ -26,14 +26,16 @@ impl KeyIds {
         believed
     }
 
-    /// Sees to it that these keys have numbers.
+    /// Sees to it that these keys have numbers. They are looked up first: a row that is not put in takes a number of the
+    /// sequence all the same, and those are not without end.
     pub(super) async fn add(
         &mut self,
         connection: &mut PgConnection,
         prefix: &str,
         keys: &BTreeSet<&str>,
     ) -> Result<()> {
-        let missing: Vec<&str> = keys.iter().copied().filter(|key| !self.numbers.contains_key(*key)).collect();
+        self.look_up(connection, prefix, &self.missing(keys)).await?;
+        let missing = self.missing(keys);
         if missing.is_empty() {
             return Ok(());
         }
@@ -48,10 +50,24 @@ impl KeyIds {
         .bind(&paths)
         .execute(&mut *connection)
         .await?;
-        let ids: HashMap<Vec<u8>, i32> = fetch(connection, "metadata_key", prefix, &hashes).await?;
-        for (key, hash) in missing.into_iter().zip(&hashes) {
-            self.numbers.extend(ids.get(hash).map(|id| (key.to_owned(), *id)));
+        self.look_up(connection, prefix, &missing).await
+    }
+
+    fn missing<'a>(&self, keys: &BTreeSet<&'a str>) -> Vec<&'a str> {
+        keys.iter().copied().filter(|key| !self.numbers.contains_key(*key)).collect()
+    }
+
+    /// Learns the numbers of those of these keys that have some, and the history where none is known yet: whether numbers
+    /// still hold is found by what was so when the first were learnt.
+    async fn look_up(&mut self, connection: &mut PgConnection, prefix: &str, keys: &[&str]) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
         }
+        if self.history.is_none() {
+            let sql = format!("SELECT {HISTORY} FROM dpd_indexing_state s WHERE volume_prefix = $1");
+            self.history = sqlx::query_scalar(AssertSqlSafe(sql)).bind(prefix).fetch_optional(&mut *connection).await?;
+        }
+        self.numbers.extend(numbers(connection, prefix, keys).await?);
         Ok(())
     }
 
@@ -71,11 +87,11 @@ impl KeyIds {
 pub(super) async fn numbers(
     connection: &mut PgConnection,
     prefix: &str,
-    keys: Vec<&str>,
+    keys: &[&str],
 ) -> Result<HashMap<String, i32>> {
     let hashes: Vec<Vec<u8>> = keys.iter().map(|key| hash(key)).collect();
     let ids = fetch(connection, "metadata_key", prefix, &hashes).await?;
-    Ok(keys.into_iter().zip(&hashes).filter_map(|(key, hash)| Some((key.to_owned(), *ids.get(hash)?))).collect())
+    Ok(keys.iter().zip(&hashes).filter_map(|(key, hash)| Some(((*key).to_owned(), *ids.get(hash)?))).collect())
 }
 
 /// The numbers of access rules; they are made where they are missing.
@@ -125,7 +141,7 @@ async fn fetch(
 ) -> Result<HashMap<Vec<u8>, i32>> {
     let sql = format!("SELECT hash, id FROM {table} WHERE volume_prefix = $1 AND hash = ANY($2)");
     let rows: Vec<(Vec<u8>, i32)> =
-        sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(prefix).bind(hashes).fetch_all(connection).await?;
+        sqlx::query_as(AssertSqlSafe(sql)).bind(prefix).bind(hashes).fetch_all(connection).await?;
     Ok(rows.into_iter().collect())
 }
 

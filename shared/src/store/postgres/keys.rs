@@ -1,54 +1,115 @@
-//! Keys by their numbers, as far as a query speaks of them.
+//! Keys by their numbers, kept between searches, and which of them a query speaks of.
 
-use super::text::{escaped, unescaped};
-use crate::filter::{Filter, Key};
+use super::history::Moment;
+use super::text::unescaped;
+use crate::filter::{Filter, Key, KeySuffixes};
 use crate::query::Query;
+use crate::row::FIXED;
 use crate::segment;
 use crate::store::Result;
 use sqlx::PgConnection;
+use std::collections::BTreeSet;
 
-/// The keys that occur, those of them that a query speaks of.
+/// How many conditions a plain query may have.
+const PLAIN: usize = 8;
+
+/// The keys of a volume as of one moment. Within a history of the database none goes, so it is known by their count whether
+/// some came.
+#[derive(Debug, Clone, Default)]
+pub(super) struct KnownKeys {
+    pub(super) moment: Moment,
+    last: i32,
+    suffixes: KeySuffixes,
+}
+
+impl KnownKeys {
+    /// Makes them those of the moment that a transaction sees. A key is numbered before the first product that has it is
+    /// written, so at one moment all are known that searches can find something under.
+    pub(super) async fn follow(&mut self, moment: &Moment, connection: &mut PgConnection, prefix: &str) -> Result<()> {
+        if self.moment.history != moment.history {
+            *self = KnownKeys::default();
+        }
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM metadata_key WHERE volume_prefix = $1")
+            .bind(prefix)
+            .fetch_one(&mut *connection)
+            .await?;
+        let count = usize::try_from(count).unwrap_or_default();
+        if count != self.suffixes.len() {
+            self.read(connection, prefix).await?;
+        }
+        // Numbers are not committed in their order: one that is lower came later.
+        if count != self.suffixes.len() {
+            *self = KnownKeys::default();
+            self.read(connection, prefix).await?;
+        }
+        self.moment = moment.clone();
+        Ok(())
+    }
+
+    async fn read(&mut self, connection: &mut PgConnection, prefix: &str) -> Result<()> {
+        let new: Vec<(i32, String)> =
+            sqlx::query_as("SELECT id, path FROM metadata_key WHERE volume_prefix = $1 AND id > $2")
+                .bind(prefix)
+                .bind(self.last)
+                .fetch_all(connection)
+                .await?;
+        self.last = new.iter().map(|(id, _)| *id).max().unwrap_or(0).max(self.last);
+        self.suffixes.extend(new.into_iter().map(|(id, path)| (id, unescaped(&path).into())));
+        Ok(())
+    }
+}
+
+/// The keys that a query speaks of, by the numbers of those that they pick.
 #[derive(Debug, Default)]
-pub(super) struct Keys(Vec<(i32, String)>);
+pub(super) struct Keys(Vec<(Key, Vec<i32>)>);
 
 impl Keys {
     /// Looks up the keys that a query speaks of.
-    pub(super) async fn of(connection: &mut PgConnection, prefix: &str, query: &Query) -> Result<Keys> {
-        let mut keys = Vec::new();
-        named(&query.filter, &mut keys);
-        query.first.iter().for_each(|first| named(first, &mut keys));
-        keys.extend(query.sort.iter().map(|sort| Key::Path(sort.field.clone())));
-        if keys.is_empty() {
-            return Ok(Keys::default());
-        }
-        let (mut paths, mut endings) = (Vec::new(), Vec::new());
-        for key in &keys {
-            match key {
-                Key::Path(path) => paths.push(escaped(path)),
-                Key::Ending(path) => endings.push(escaped(path)),
-                Key::Every => {}
-            }
-        }
-        let found: Vec<(i32, String)> = sqlx::query_as(
-            "SELECT id, path FROM metadata_key WHERE volume_prefix = $1 AND (\
-             EXISTS (SELECT FROM unnest($2::text[]) k WHERE path = k OR starts_with(path, k || '.')) OR \
-             EXISTS (SELECT FROM unnest($3::text[]) k WHERE position('.' || k || '.' IN '.' || path || '.') > 0))",
-        )
-        .bind(prefix)
-        .bind(&paths)
-        .bind(&endings)
-        .fetch_all(connection)
-        .await?;
-        Ok(Keys(found.into_iter().map(|(id, path)| (id, unescaped(&path))).collect()))
+    pub(super) fn of(query: &Query, known: &KnownKeys) -> Keys {
+        let picked = |key: Key| {
+            let numbers = known.suffixes.picked(&key);
+            (key, numbers)
+        };
+        Keys(of_query(query).into_iter().map(picked).collect())
     }
 
     /// The numbers of those that a key picks.
     pub(super) fn picked(&self, key: &Key) -> segment::Keys {
         match key {
             Key::Every => segment::Keys::All,
-            key => segment::Keys::These(self.0.iter().filter(|(_, path)| key.picks(path)).map(|(id, _)| *id).collect()),
+            key => {
+                let own = self.0.binary_search_by(|(own, _)| own.cmp(key)).ok().and_then(|at| self.0.get(at));
+                segment::Keys::These(own.map(|(_, numbers)| numbers.clone()).unwrap_or_default())
+            }
         }
     }
+}
+
+/// Whether a query asks about fields that every product has and about little else, as lists of what is new do: it costs next
+/// to nothing, whatever metadata there is.
+pub(super) fn is_plain(query: &Query) -> bool {
+    let keys = of_query(query);
+    let fixed = |key: &Key| matches!(key, Key::Path(path) if FIXED.contains(&path.as_str()));
+    query.first.is_none() && conditions(&query.filter) <= PLAIN && keys.iter().all(fixed)
+}
+
+/// How many conditions a filter has; one on every key counts as more than any.
+fn conditions(filter: &Filter) -> usize {
+    match filter {
+        Filter::And(filters) | Filter::Or(filters) => filters.iter().map(conditions).fold(0, usize::saturating_add),
+        Filter::Not(filter) => conditions(filter),
+        Filter::Any(Key::Every, _) => usize::MAX,
+        Filter::Any(..) => 1,
+    }
+}
+
+/// The keys that a query speaks of, in order.
+fn of_query(query: &Query) -> BTreeSet<Key> {
+    let mut keys = Vec::new();
+    named(&query.filter, &mut keys);
+    query.first.iter().for_each(|first| named(first, &mut keys));
+    keys.extend(query.sort.iter().map(|sort| Key::Path(sort.field.clone())));
+    keys.into_iter().collect()
 }
 
 /// The keys in a filter, but for the one that picks all.

@@ -26,6 +26,7 @@ mod session;
 mod silence;
 mod state;
 mod text;
+mod unused;
 mod view;
 mod volume;
 mod write;
@@ -40,7 +41,7 @@ use super::{
 };
 use crate::access::Viewer;
 use crate::annotation::{Annotation, Draft, Revision};
-use crate::column::Keys;
+use crate::column::ColumnKeys;
 use crate::flow::{Flow, FlowId};
 use crate::folder::Folder;
 use crate::identity::VolumePrefix;
@@ -104,7 +105,7 @@ impl PostgresStore {
     }
 
     fn new(database: Database, role: Role) -> PostgresStore {
-        let searcher = Searcher::new(database.search_cache(), database.limit());
+        let searcher = Searcher::new(database.search_cache(), database.connections(), database.limit());
         PostgresStore { database, role, searcher, key_counts: KeyCounts::default(), sealing: Sealing::default() }
     }
 
@@ -281,7 +282,7 @@ impl<'a> Work<'a> {
 impl Store for PostgresStore {
     async fn search(&self, query: Query, viewer: &Viewer) -> Result<Hits> {
         let work = async {
-            let permits = self.searcher.permits().await;
+            let permits = self.searcher.permits(&query).await;
             let (mut session, prefix) = self.open().await?;
             let hits = self.searcher.search(&mut session, &prefix, query, viewer, &permits).await;
             session.settle(hits)
@@ -316,7 +317,7 @@ impl Store for PostgresStore {
         self.database.bounded(work).await
     }
 
-    async fn keys(&self, viewer: &Viewer) -> Result<Keys> {
+    async fn keys(&self, viewer: &Viewer) -> Result<ColumnKeys> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
             let keys = self.key_counts.of(&mut session, &prefix, viewer).await;

@@ -4,7 +4,7 @@ use super::flows;
 use super::lease::HELD;
 use super::text::{escaped, unescaped};
 use crate::access::Viewer;
-use crate::column::{KeyCount, Keys};
+use crate::column::{ColumnKeys, KeyCount};
 use crate::folder::Folder;
 use crate::product::{Product, Stored};
 use crate::status::{Coordination, Dlm, Failing, Indexing, Sdp, UnreadableFolder};
@@ -144,21 +144,24 @@ fn below(folder: &Folder) -> (String, String) {
 }
 
 /// The keys of the rows that these rules guard.
-pub(super) async fn keys(connection: &mut PgConnection, rules: &[i32]) -> Result<Keys> {
-    let rows: Vec<(String, i64, i64)> = sqlx::query_as(
-        "SELECT k.path, c.products, c.numbers FROM \
+pub(super) async fn keys(connection: &mut PgConnection, rules: &[i32]) -> Result<ColumnKeys> {
+    let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as(
+        "SELECT k.path, c.products, c.numbers, count(*) OVER () FROM \
          (SELECT key, sum(products)::bigint AS products, sum(numbers)::bigint AS numbers FROM key_count \
           WHERE access = ANY($1) GROUP BY key HAVING sum(products) > 0) c \
-         JOIN metadata_key k ON k.id = c.key",
+         JOIN metadata_key k ON k.id = c.key ORDER BY c.products DESC, k.path COLLATE \"C\" LIMIT $2",
     )
     .bind(rules)
+    .bind(i64::try_from(ColumnKeys::MOST).unwrap_or(i64::MAX))
     .fetch_all(connection)
     .await?;
+    let all = rows.first().map_or(0, |(.., all)| usize::try_from(*all).unwrap_or_default());
+    let left_out = all.saturating_sub(rows.len());
     let count = |n| u64::try_from(n).unwrap_or_default();
-    let keys = rows
-        .into_iter()
-        .map(|(path, values, numbers)| (unescaped(&path), KeyCount { values: count(values), numbers: count(numbers) }));
-    Ok(keys.collect())
+    let counts = rows.into_iter().map(|(path, values, numbers, _)| {
+        (unescaped(&path), KeyCount { values: count(values), numbers: count(numbers) })
+    });
+    Ok(ColumnKeys { counts: counts.collect(), left_out })
 }
 
 pub(super) async fn summary(

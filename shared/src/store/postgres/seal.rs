@@ -25,6 +25,10 @@ const FULL: usize = 4096;
 const OVERFULL: usize = 6144;
 /// How often it is looked whether there is something to do.
 const LOOK: Duration = Duration::from_secs(2);
+/// How often it is looked whether there are keys that no product has any more.
+const UNUSED: Duration = Duration::from_secs(20);
+/// What is so where segments cannot be made.
+const APART: &str = "what was written lately stays apart, and is slower to search";
 /// How often it is told how far making everything searchable is.
 const PROGRESS: Duration = Duration::from_secs(3);
 /// How often a segment may turn out to have keys that nobody numbered yet.
@@ -81,28 +85,41 @@ struct Tail {
 }
 
 impl PostgresStore {
-    /// Keeps the tail short and the segments few, for as long as the future is polled.
+    /// Keeps the tail short, the segments few and the keys those that products have, for as long as the future is polled.
     pub async fn tend(&self) {
-        self.until_done(async || self.fold_annotations().await).await;
+        self.until_done(APART, async || self.fold_annotations().await).await;
         let seal = async {
             let mut settled: Option<Moment> = None;
             loop {
-                self.until_done(async || self.seal_all(&mut settled).await).await;
+                self.until_done(APART, async || self.seal_all(&mut settled).await).await;
                 let _ = tokio::time::timeout(LOOK, self.sealing.full.notified()).await;
             }
         };
         let merge = async {
             let mut settled: Option<Moment> = None;
             loop {
-                self.until_done(async || self.merge_all(&mut settled).await).await;
+                self.until_done(APART, async || self.merge_all(&mut settled).await).await;
                 tokio::time::sleep(LOOK).await;
             }
         };
-        tokio::join!(seal, merge);
+        let remove = async {
+            let mut settled: Option<Moment> = None;
+            loop {
+                tokio::time::sleep(UNUSED).await;
+                // While very much is written nothing goes.
+                if self.sealing.unsealed.load(Relaxed) < FULL {
+                    self.until_done("keys stay that no product has", async || {
+                        self.remove_unused_keys(&mut settled).await
+                    })
+                    .await;
+                }
+            }
+        };
+        tokio::join!(seal, merge, remove);
     }
 
-    /// Does something until it is done.
-    async fn until_done(&self, mut work: impl AsyncFnMut() -> Result<()>) {
+    /// Does something until it is done; `otherwise` is what is so until then.
+    async fn until_done(&self, otherwise: &str, mut work: impl AsyncFnMut() -> Result<()>) {
         let mut told = String::new();
         loop {
             match work().await {
@@ -112,7 +129,7 @@ impl PostgresStore {
                 Err(error) => {
                     let error = error.to_string();
                     if told != error {
-                        warn!("what was written lately stays apart, and is slower to search: {error}");
+                        warn!("{otherwise}: {error}");
                         told = error;
                     }
                 }

@@ -2,7 +2,7 @@
 //! the page alone. All of it sees one snapshot of the database.
 
 use super::annotation;
-use super::keys::Keys;
+use super::keys::{self, Keys, KnownKeys};
 use super::read::{self, HIT, hit};
 use super::view::{Sealed, View};
 use crate::access::Viewer;
@@ -29,10 +29,15 @@ const FETCHED: usize = 2 << 20;
 /// What a process keeps to search with.
 #[derive(Debug)]
 pub(super) struct Searcher {
-    /// The segments as they were seen last.
-    view: Mutex<Arc<View>>,
+    /// The segments as they were seen last, and the keys.
+    view: Mutex<(Arc<View>, Arc<KnownKeys>)>,
     /// Pages by their segment's tag and lowest key, as they are in the database.
     pages: Cache<(Uuid, i32), Arc<Page>, Bytes>,
+    /// For searches that go on at once: other questions, among them whether the program is ready, have the other
+    /// connections.
+    seats: Semaphore,
+    /// For searches that cost next to nothing, which wait for no others.
+    plain: Semaphore,
     /// For looks through pages that go on at once: each takes some ten megabytes.
     permits: Semaphore,
     /// How many looks of one search may go on at once.
@@ -43,7 +48,10 @@ pub(super) struct Searcher {
 
 /// What lets a search look through pages, at so many places at once. It is had before the search begins its transaction,
 /// which would stand idle while others have theirs.
-pub(super) struct Permits<'a>(Vec<SemaphorePermit<'a>>);
+pub(super) struct Permits<'a> {
+    looks: usize,
+    _all: Vec<SemaphorePermit<'a>>,
+}
 
 /// A page counts by its bytes.
 #[derive(Debug, Clone)]
@@ -59,8 +67,9 @@ impl Weighter<(Uuid, i32), Arc<Page>> for Bytes {
 const PAGE: u64 = 64 << 10;
 
 impl Searcher {
-    /// One that keeps at most so many bytes of pages. `limit` is how long a search may take.
-    pub(super) fn new(bytes: u64, limit: Duration) -> Searcher {
+    /// One that keeps at most so many bytes of pages, and uses at most half of so many connections. `limit` is how long a
+    /// search may take.
+    pub(super) fn new(bytes: u64, connections: usize, limit: Duration) -> Searcher {
         // In one piece: a page may have some of the largest part of what there is room for. What makes way goes at once.
         let options = OptionsBuilder::new()
             .estimated_items_capacity(usize::try_from(bytes / PAGE).unwrap_or(usize::MAX))
@@ -77,15 +86,25 @@ impl Searcher {
         );
         // One more than can go on, for one or the other waits for the database.
         let permits = Semaphore::new(processors + 1);
-        Searcher { view: Mutex::default(), pages, permits, processors, begin: begin.into() }
+        let plain = Semaphore::new(1);
+        let seats = Semaphore::new((connections / 2).saturating_sub(1).max(1));
+        Searcher { view: Mutex::default(), pages, seats, plain, permits, processors, begin: begin.into() }
     }
 
     /// Waits for one permit to search, and takes as many more as nobody else wants and there are processors for. Whoever has
     /// some needs nothing but the database to come to his end.
-    pub(super) async fn permits(&self) -> Permits<'_> {
+    pub(super) async fn permits(&self, query: &Query) -> Permits<'_> {
+        if keys::is_plain(query) {
+            let plain = self.plain.acquire().await.expect("it is never closed");
+            return Permits { looks: 1, _all: vec![plain] };
+        }
+        let seat = self.seats.acquire().await.expect("it is never closed");
         let first = self.permits.acquire().await.expect("it is never closed");
         let more = std::iter::from_fn(|| self.permits.try_acquire().ok());
-        Permits(std::iter::once(first).chain(more.take(self.processors - 1)).collect())
+        let mut all: Vec<_> = std::iter::once(first).chain(more.take(self.processors - 1)).collect();
+        let looks = all.len();
+        all.push(seat);
+        Permits { looks, _all: all }
     }
 
     /// Executes a search on a volume.
@@ -98,16 +117,20 @@ impl Searcher {
         permits: &Permits<'_>,
     ) -> Result<Hits> {
         // So that of all who begin no one sees an older view than the one that is kept.
-        let mut view = self.view.lock().await;
+        let mut kept = self.view.lock().await;
         let mut transaction = connection.begin_with(AssertSqlSafe(self.begin.clone())).await?;
-        *view = View::of(&view, &mut transaction, prefix).await?;
-        let current = view.clone();
-        drop(view);
+        let (view, known_keys) = &mut *kept;
+        *view = View::of(view, &mut transaction, prefix).await?;
+        if known_keys.moment != view.moment {
+            Arc::make_mut(known_keys).follow(&view.moment, &mut transaction, prefix).await?;
+        }
+        let (current, known_keys) = kept.clone();
+        drop(kept);
         let rules = read::visible_rules(&mut transaction, prefix, viewer).await?;
-        let known = Known::of(&mut transaction, prefix, &query).await?;
+        let known = Known::of(&mut transaction, prefix, &query, &known_keys).await?;
         let allowed: Vec<i32> = rules.iter().map(|rule| rule.id).collect();
         let question = Arc::new(Question::new(query, allowed.iter().copied().collect(), &known));
-        let found = self.look(&mut transaction, &current, &question, permits.0.len()).await?;
+        let found = self.look(&mut transaction, &current, &question, permits.looks).await?;
         let hits = page(&mut transaction, prefix, &found.numbers, &allowed).await?;
         transaction.commit().await?;
         Ok(Hits { total: found.total, hits })
@@ -170,7 +193,7 @@ impl Searcher {
     }
 
     /// The pages of a segment that have columns of these keys, and how many bytes of them were not kept.
-    async fn pages(
+    pub(super) async fn pages(
         &self,
         connection: &mut PgConnection,
         segment: &Sealed,
@@ -266,8 +289,8 @@ struct Known {
 }
 
 impl Known {
-    async fn of(connection: &mut PgConnection, prefix: &str, query: &Query) -> Result<Known> {
-        let keys = Keys::of(connection, prefix, query).await?;
+    async fn of(connection: &mut PgConnection, prefix: &str, query: &Query, known: &KnownKeys) -> Result<Known> {
+        let keys = Keys::of(query, known);
         let mut tests = Vec::new();
         [&query.filter].into_iter().chain(&query.first).for_each(|filter| of_annotations(filter, &mut tests));
         let mut annotated = Vec::with_capacity(tests.len());

@@ -49,7 +49,7 @@ struct Unsealed {
 /// The segments of a volume as of one moment.
 #[derive(Debug, Default)]
 pub(super) struct View {
-    moment: Moment,
+    pub(super) moment: Moment,
     /// All up to this number are in segments.
     sealed: u64,
     pub(super) segments: Vec<Sealed>,
@@ -58,7 +58,7 @@ pub(super) struct View {
     at: i64,
     tail: BTreeMap<u64, Arc<Unsealed>>,
     /// The highest number that was read.
-    last: u64,
+    pub(super) last: u64,
     tail_pages: Vec<Arc<Page>>,
     keys: Arc<HashMap<String, i32>>,
 }
@@ -79,6 +79,16 @@ impl View {
         let follows = moment.history == before.moment.history && sealed >= before.sealed;
         let before = if follows { &**before } else { &anew };
         Ok(Arc::new(before.follow(moment, sealed, connection, prefix).await?))
+    }
+
+    /// The view of the segments alone.
+    pub(super) async fn without_tail(connection: &mut PgConnection, prefix: &str) -> Result<View> {
+        let segments = segments(connection, prefix, &[]).await?;
+        let mut numbers: Vec<u64> =
+            superseded(connection, prefix, 0).await?.into_iter().map(|(number, _)| number).collect();
+        numbers.sort_unstable();
+        let last = segments.last().map_or(0, |segment| segment.last);
+        Ok(View { segments, superseded: numbers, last, ..View::default() })
     }
 
     async fn follow(&self, moment: Moment, sealed: u64, connection: &mut PgConnection, prefix: &str) -> Result<View> {
@@ -224,7 +234,8 @@ async fn learn(
     }
     let missing: BTreeSet<&str> = named.filter(|key| !keys.contains_key(*key)).collect();
     if !missing.is_empty() {
-        let found = dictionary::numbers(connection, prefix, missing.into_iter().collect()).await?;
+        let missing: Vec<&str> = missing.into_iter().collect();
+        let found = dictionary::numbers(connection, prefix, &missing).await?;
         Arc::make_mut(keys).extend(found);
     }
     Ok(())
