@@ -179,7 +179,7 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Unavailable(why) | StoreError::TooLong(why) => ApiError::Unavailable(why),
             StoreError::Refused(why) => ApiError::Unprocessable(format!("The store cannot hold this: {why}")),
-            StoreError::Superseded | StoreError::ReadOnly | StoreError::Unusable(_) => {
+            StoreError::Superseded | StoreError::ReadOnly | StoreError::Unusable(_) | StoreError::Damaged(_) => {
                 ApiError::Unavailable(error.to_string())
             }
         }

@@ -278,6 +278,8 @@ impl Daemon {
             match schema::migrate(&self.database, &self.state_name).await {
                 Ok(true) => return info!("the database's tables are up to date now"),
                 Ok(false) => return,
+                // It ends the program, which says why.
+                Err(StoreError::Unusable(_)) => std::future::pending().await,
                 Err(error) => self.health.wait(&error),
             }
             tokio::time::sleep(PAUSE).await;

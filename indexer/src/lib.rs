@@ -287,6 +287,10 @@ impl Indexer {
         }
         let mut known = Known::default();
         self.store.each_known(&Folder::root(), &mut |folder, stamp| known.push(&folder, stamp)).await?;
+        if walk == Walk::Whole {
+            // What could not be read then may be read now: by a newer program, by a store that is well again.
+            self.store.failing().await?.iter().for_each(|folder| known.push(folder, None));
+        }
         let known = off_the_loop(|| known.sorted()).await;
         self.accept(known.len(), indexing).await?;
         indexing.volume_error = None;

@@ -85,6 +85,19 @@ pub(crate) async fn apply(store: &dyn Store, changes: &[Change]) -> Vec<Outcome>
                 warn!("{} changes at once take the store too long, half of them are tried: {reason}", changes.len());
                 return apply_in_halves(store, changes).await;
             }
+            Err(StoreError::Damaged(reason)) if changes.len() > 1 => {
+                warn!(
+                    "{} changes at once meet with something damaged, half of them are tried: {reason}",
+                    changes.len()
+                );
+                return apply_in_halves(store, changes).await;
+            }
+            Err(StoreError::Damaged(reason)) if attempts < ATTEMPTS => {
+                attempts += 1;
+                warn!(subject = ?changes.first().map(Change::subject), "the store cannot take this, it is tried again: {reason}");
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+            Err(StoreError::Damaged(reason)) => return apply_what_fits(store, changes, reason, false).await,
             Err(StoreError::TooLong(reason)) if attempts < ATTEMPTS => {
                 attempts += 1;
                 warn!(folder = ?changes.first().and_then(Change::folder), "the store takes too long, it is tried again: {reason}");

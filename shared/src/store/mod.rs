@@ -36,6 +36,10 @@ pub enum StoreError {
     /// It never can, as it is set up.
     #[error("{0}")]
     Unusable(String),
+    /// What it has of something that this is about is damaged, or cannot be added to. What is about something else may go
+    /// through.
+    #[error("{0}")]
+    Damaged(String),
     /// It did not come to an end in the time that it may take. Less of it may go through.
     #[error("{0}")]
     TooLong(String),
@@ -254,7 +258,9 @@ pub trait Store: Send + Sync {
     /// Tells what is known at and below a folder, one file after the other. Of several of one folder the last counts. What
     /// else the calling task does goes on meanwhile.
     async fn each_known(&self, scope: &Folder, tell: &mut (dyn FnMut(Folder, Option<Stamp>) + Send)) -> Result<()>;
-    /// All of that.
+    /// The folders whose metadata files did not read.
+    async fn failing(&self) -> Result<Vec<Folder>>;
+    /// All that is [known](Self::each_known).
     async fn known(&self, scope: &Folder) -> Result<Known> {
         let mut known = Known::new();
         let mut tell = |folder, stamp| {

@@ -3,6 +3,7 @@
 //! programs say that they are, [`setup`] about databases that are not ready, [`volumes`] about which volume it is.
 
 mod annotations;
+mod ownership;
 mod restarts;
 mod setup;
 mod status;

@@ -17,7 +17,7 @@ fn run(daemons: &Daemons, program: &str, arguments: &[&str]) -> Output {
 }
 
 /// The one line that a program which cannot work says.
-fn refused(daemons: &Daemons, program: &str, arguments: &[&str]) -> String {
+pub(super) fn refused(daemons: &Daemons, program: &str, arguments: &[&str]) -> String {
     let output = run(daemons, program, arguments);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");

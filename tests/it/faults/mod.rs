@@ -1,8 +1,9 @@
 //! What goes wrong between the daemons and their database: [`takeover`] is about holders that die, stand still or go,
-//! [`outage`] about a PostgreSQL that does, [`arrival`] about readers while things change. Whatever happens, the index
+//! [`outage`] about a PostgreSQL that does, [`arrival`] about readers while things change, [`damage`] about rows that do not read. Whatever happens, the index
 //! comes to be what it would have become without, and nobody but the holder of the lease ever writes it.
 
 mod arrival;
+mod damage;
 mod outage;
 mod takeover;
 

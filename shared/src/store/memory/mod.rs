@@ -310,6 +310,10 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn failing(&self) -> Result<Vec<Folder>> {
+        Ok(self.read().failing.iter().cloned().collect())
+    }
+
     async fn each_known(&self, scope: &Folder, tell: &mut (dyn FnMut(Folder, Option<Stamp>) + Send)) -> Result<()> {
         let own = self.read().files.get(scope).map(|file| file.stamp);
         own.into_iter().for_each(|stamp| tell(scope.clone(), stamp));

@@ -317,11 +317,16 @@ impl Database {
         let examined = examined.unwrap_or_else(silent);
         match &examined {
             Ok(()) => *found = true,
-            Err(StoreError::Unusable(why)) => drop(self.fitness.unusable.send_replace(Some(why.clone()))),
+            Err(StoreError::Unusable(why)) => self.give_up(why.clone()),
             // For those who wait here.
             Err(error) => self.health.note(Some(&error.to_string())),
         }
         examined
+    }
+
+    /// Notes that the database can never be worked with as it is.
+    pub(super) fn give_up(&self, why: String) {
+        self.fitness.unusable.send_replace(Some(why));
     }
 
     /// Waits until it turns out that the server can never be worked with, and answers why. It is asked until that is known.
@@ -416,9 +421,14 @@ impl DerefMut for Session {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> StoreError {
         match &error {
-            // foreign_key_violation: it refers to what is not there any more, which is no fault of what was to be written.
-            sqlx::Error::Database(cause) if cause.code().as_deref() == Some("23503") => {
-                StoreError::Unavailable(unavailable(&error))
+            // foreign_key_violation: it refers to what is not there any more; sequence_generator_limit_exceeded;
+            // internal_error, data_corrupted and index_corrupted. None of it is the fault of what was to be written.
+            sqlx::Error::Database(cause)
+                if cause
+                    .code()
+                    .is_some_and(|code| ["23503", "2200H", "XX000", "XX001", "XX002"].contains(&code.as_ref())) =>
+            {
+                StoreError::Damaged(unavailable(&error))
             }
             // What was to be written breaks a rule of the tables or is too large for them: trying again is no use.
             sqlx::Error::Database(cause)

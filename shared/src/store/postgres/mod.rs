@@ -17,6 +17,7 @@ mod keys;
 pub mod lease;
 pub mod listen;
 mod merging;
+mod ownership;
 mod plan;
 mod read;
 pub mod schema;
@@ -343,6 +344,15 @@ impl Store for PostgresStore {
     async fn ingest(&self, product: Product) -> Result<()> {
         self.make_room().await?;
         self.database.bounded(self.write(Work::Ingest(Derived::from(&product)))).await.map(drop)
+    }
+
+    async fn failing(&self) -> Result<Vec<Folder>> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let folders = read::failing(&mut session, &prefix).await;
+            session.settle(folders)
+        };
+        self.database.bounded_by(WHOLE, work).await
     }
 
     async fn each_known(&self, scope: &Folder, tell: &mut (dyn FnMut(Folder, Option<Stamp>) + Send)) -> Result<()> {

@@ -47,7 +47,7 @@ pub(super) struct Before {
 }
 
 /// What is derived from a product and written beside it: made before the volume's row is locked, since it takes time.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Derived<'a> {
     pub(super) product: &'a Product,
     pub(super) metadata: String,

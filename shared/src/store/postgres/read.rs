@@ -51,8 +51,7 @@ pub(super) async fn visible_rule_ids(connection: &mut PgConnection, prefix: &str
 
 /// A product of a row with the columns [`HIT`].
 pub(super) fn hit(row: &PgRow) -> Result<Hit> {
-    let broken =
-        |what: &dyn std::fmt::Display| StoreError::Unavailable(format!("the database holds a broken row: {what}"));
+    let broken = |what: &dyn std::fmt::Display| StoreError::Damaged(format!("the database holds a broken row: {what}"));
     let metadata: &str = row.try_get("metadata")?;
     let metadata = serde_json::from_str(metadata).map_err(|error| broken(&error))?;
     let folder = row.try_get::<Option<String>, _>("folder")?;
@@ -306,6 +305,15 @@ pub(super) async fn known(
         }
     }
     Ok(())
+}
+
+/// The folders whose metadata files did not read.
+pub(super) async fn failing(connection: &mut PgConnection, prefix: &str) -> Result<Vec<Folder>> {
+    let folders: Vec<String> = sqlx::query_scalar("SELECT folder FROM failing_file WHERE volume_prefix = $1")
+        .bind(prefix)
+        .fetch_all(connection)
+        .await?;
+    Ok(folders.iter().filter_map(|folder| folder.parse().ok()).collect())
 }
 
 /// The folders of products whose size nobody looked for yet, the first `limit` of them.

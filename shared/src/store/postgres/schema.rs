@@ -1,6 +1,7 @@
 //! The tables: brought to what this program needs by the indexer, and compared with it by everybody else.
 
 use super::database::Database;
+use super::ownership;
 use crate::store::{Result, StoreError};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -11,7 +12,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 /// Any number, the same for all who migrate: only one does at a time.
 const LOCK: i64 = 0x6470_6421;
 /// Where it is kept which migrations were applied. Other programs in the same schema may have the usual name.
-const TABLE: &str = "dpd_migrations";
+pub(super) const TABLE: &str = "dpd_migrations";
 /// How long migrating may take.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
@@ -24,8 +25,17 @@ fn needed() -> i64 {
 /// more name that the coordination table is shown under.
 ///
 /// # Errors
-/// When the database cannot be reached or forbids it, or is newer than this program.
+/// When the database cannot be reached or forbids it, or is newer than this program; [`StoreError::Unusable`], which
+/// [`Database::unusable`] tells as well, where another role has relations of our names.
 pub async fn migrate(database: &Database, state_name: &str) -> Result<bool> {
+    let migrated = try_migrate(database, state_name).await;
+    if let Err(StoreError::Unusable(why)) = &migrated {
+        database.give_up(why.clone());
+    }
+    migrated
+}
+
+async fn try_migrate(database: &Database, state_name: &str) -> Result<bool> {
     let work = async {
         let mut session = database.session().await?;
         let mut transaction = session.begin().await?;
@@ -35,6 +45,7 @@ pub async fn migrate(database: &Database, state_name: &str) -> Result<bool> {
             .await?;
         sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
         create_schema(&mut transaction, database.schema()).await?;
+        ownership::check(&mut transaction, database.schema(), state_name).await?;
         let before = version(&mut transaction).await?;
         if before.is_some_and(|version| version > needed()) {
             return Err(mismatch(before));
@@ -51,6 +62,9 @@ pub async fn migrate(database: &Database, state_name: &str) -> Result<bool> {
             })?;
         }
         show_state_as(&mut transaction, state_name).await?;
+        // Somebody may have made one meanwhile.
+        ownership::check(&mut transaction, database.schema(), state_name).await?;
+        ownership::warn_of_others(&mut transaction, database.schema()).await?;
         transaction.commit().await?;
         session.settle(Ok(changes))
     };

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
+use tracing::warn;
 use uuid::Uuid;
 
 /// The key under which annotations are found.
@@ -341,7 +342,10 @@ async fn page(connection: &mut PgConnection, prefix: &str, numbers: &[u64], allo
     let rows = sqlx::query(AssertSqlSafe(sql)).bind(prefix).bind(&numbers).bind(allowed).fetch_all(connection).await?;
     let mut hits = HashMap::with_capacity(rows.len());
     for row in &rows {
-        hits.insert(row.try_get::<i64, _>("number")?, hit(row)?);
+        match hit(row) {
+            Ok(hit) => drop(hits.insert(row.try_get::<i64, _>("number")?, hit)),
+            Err(error) => warn!("a product is left out of a page: {error}"),
+        }
     }
     Ok(numbers.iter().filter_map(|number| hits.remove(number)).collect())
 }

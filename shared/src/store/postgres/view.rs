@@ -16,6 +16,7 @@ use chrono::NaiveDate;
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use tracing::warn;
 use uuid::Uuid;
 
 /// The most products of a tail. An indexer that runs keeps it far shorter.
@@ -104,8 +105,7 @@ impl View {
             self.tail.range(sealed + 1..).map(|(number, own)| (*number, own.clone())).collect();
         let mut keys = self.keys.clone();
         let last = self.last.max(sealed);
-        let arrived = arrived(connection, prefix, last, &mut keys).await?;
-        let last = arrived.last().map_or(last, |(number, _)| *number);
+        let (last, arrived) = arrived(connection, prefix, last, &mut keys).await?;
         tail.extend(arrived);
         tail.retain(|number, _| all.binary_search(number).is_err());
         if tail.len() > MOST {
@@ -185,13 +185,13 @@ async fn superseded(connection: &mut PgConnection, prefix: &str, after: i64) -> 
     Ok(rows.into_iter().map(|(number, at)| (number.cast_unsigned(), at)).collect())
 }
 
-/// The versions with higher numbers than one, in order.
+/// The versions with higher numbers than one, in order, and the highest number. One that does not read is in no search.
 async fn arrived(
     connection: &mut PgConnection,
     prefix: &str,
     after: u64,
     keys: &mut Arc<HashMap<String, i32>>,
-) -> Result<Vec<(u64, Arc<Unsealed>)>> {
+) -> Result<(u64, Vec<(u64, Arc<Unsealed>)>)> {
     let sql = format!(
         "SELECT {HIT}, p.number, p.access FROM data_product p JOIN document d ON d.product = p.id \
          WHERE p.volume_prefix = $1 AND p.number > $2 ORDER BY p.number LIMIT $3"
@@ -205,11 +205,18 @@ async fn arrived(
     if rows.len() > MOST {
         return Err(unfinished());
     }
-    let mut arrived = Vec::with_capacity(rows.len());
+    let (mut last, mut arrived) = (after, Vec::with_capacity(rows.len()));
     for row in &rows {
-        let hit = read::hit(row)?;
-        let leaves = row::leaves(&hit.product, hit.size);
         let number = row.try_get::<i64, _>("number")?.cast_unsigned();
+        last = last.max(number);
+        let hit = match read::hit(row) {
+            Ok(hit) => hit,
+            Err(error) => {
+                warn!("a product is left out of searches: {error}");
+                continue;
+            }
+        };
+        let leaves = row::leaves(&hit.product, hit.size);
         arrived.push((number, hit.product.uid, hit.product.date_created, row.try_get("access")?, leaves));
     }
     learn(keys, connection, prefix, arrived.iter().flat_map(|(.., leaves)| leaves)).await?;
@@ -218,7 +225,7 @@ async fn arrived(
         let leaves = leaves.into_iter().filter_map(numbered).collect();
         (number, Arc::new(Unsealed { uid, date_created, access, leaves }))
     };
-    Ok(arrived.into_iter().map(unsealed).collect())
+    Ok((last, arrived.into_iter().map(unsealed).collect()))
 }
 
 /// Sees to it that the keys of leaves are known.

@@ -16,7 +16,10 @@ use crate::store::{Outcome, Result, Subject};
 use crate::volume::Stamp;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use tracing::warn;
 use uuid::Uuid;
 
 /// How many bytes of metadata one statement takes at the most, and how many products.
@@ -276,33 +279,32 @@ impl Writer<'_> {
     /// Takes products out of what is counted.
     async fn count_out(&mut self, ids: &[i64]) -> Result<()> {
         let kept = self.kept(ids).await?;
-        let derived: Vec<(Derived<'_>, i32)> =
-            kept.iter().map(|(product, access)| (Derived::from(product), *access)).collect();
-        let keys = plan::keys(derived.iter().map(|(derived, _)| derived));
+        let counted: Vec<Counted<'_>> = kept.iter().map(Kept::counted).collect();
+        let keys = plan::keys(counted.iter().filter_map(|counted| counted.derived.as_deref()));
         self.keys.add(self.connection, self.prefix, &keys).await?;
-        self.count(derived.iter().map(|(derived, access)| (derived, *access)), -1).await
+        self.count(&counted, -1).await
     }
 
-    /// Products as they are kept, and their access rules.
-    async fn kept(&mut self, ids: &[i64]) -> Result<Vec<(Product, i32)>> {
+    /// Products as they are kept.
+    async fn kept(&mut self, ids: &[i64]) -> Result<Vec<Kept>> {
         let sql = format!(
             "SELECT {}, p.access FROM data_product p JOIN document d ON d.product = p.id WHERE p.id = ANY($1)",
             read::HIT
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(ids).fetch_all(&mut *self.connection).await?;
-        rows.iter().map(|row| Ok(((*read::hit(row)?.product).clone(), row.try_get("access")?))).collect()
+        rows.iter().map(kept).collect()
     }
 
     /// Counts products of access rules in or out.
-    async fn count<'a>(&mut self, products: impl Iterator<Item = (&'a Derived<'a>, i32)>, step: i64) -> Result<()> {
+    async fn count(&mut self, products: &[Counted<'_>], step: i64) -> Result<()> {
         let mut rules: BTreeMap<i32, (i64, i64)> = BTreeMap::new();
         let mut keys: BTreeMap<(i32, i32), (i64, i64)> = BTreeMap::new();
-        for (derived, access) in products {
-            let rule = rules.entry(access).or_default();
+        for Counted { access, on_volume, derived } in products {
+            let rule = rules.entry(*access).or_default();
             rule.0 += step;
-            rule.1 += if derived.product.folder.is_some() { step } else { 0 };
-            for (key, number) in &derived.keys {
-                let count = keys.entry((access, self.keys.get(key)?)).or_default();
+            rule.1 += if *on_volume { step } else { 0 };
+            for (key, number) in derived.iter().flat_map(|derived| &derived.keys) {
+                let count = keys.entry((*access, self.keys.get(key)?)).or_default();
                 count.0 += step;
                 count.1 += if *number { step } else { 0 };
             }
@@ -377,7 +379,7 @@ impl Writer<'_> {
         .execute(&mut *self.connection)
         .await?;
         self.versions += puts.len();
-        self.count(puts.iter().map(|put| (put.derived, put.access)), 1).await?;
+        self.count(&puts.iter().map(Counted::in_with).collect::<Vec<_>>(), 1).await?;
         Ok(ids.into_values().collect())
     }
 
@@ -425,6 +427,48 @@ impl Writer<'_> {
         .await?;
         Ok(rows.into_iter().collect())
     }
+}
+
+/// A product that is counted.
+struct Counted<'a> {
+    access: i32,
+    on_volume: bool,
+    derived: Option<Cow<'a, Derived<'a>>>,
+}
+
+impl<'a> Counted<'a> {
+    fn in_with(put: &Put<'a>) -> Counted<'a> {
+        let on_volume = put.derived.product.folder.is_some();
+        Counted { access: put.access, on_volume, derived: Some(Cow::Borrowed(put.derived)) }
+    }
+}
+
+/// A product as it is kept; without its metadata where that does not read.
+struct Kept {
+    access: i32,
+    on_volume: bool,
+    product: Option<Arc<Product>>,
+}
+
+impl Kept {
+    fn counted(&self) -> Counted<'_> {
+        let Kept { access, on_volume, .. } = *self;
+        let derived = self.product.as_ref().map(|product| Cow::Owned(Derived::from(product)));
+        Counted { access, on_volume, derived }
+    }
+}
+
+fn kept(row: &PgRow) -> Result<Kept> {
+    let product = match read::hit(row) {
+        Ok(hit) => Some(hit.product),
+        Err(error) => {
+            let id: i64 = row.try_get("id")?;
+            warn!(id, "what a product had is not known, so its keys stay counted: {error}");
+            None
+        }
+    };
+    let on_volume = row.try_get::<Option<&str>, _>("folder")?.is_some();
+    Ok(Kept { access: row.try_get("access")?, on_volume, product })
 }
 
 fn stored(row: &PgRow) -> Result<(Folder, Stored)> {
