@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("dpd: {failure}");
+            client::tell(&failure);
             failure.exit_code()
         }
     }

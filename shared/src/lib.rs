@@ -11,6 +11,7 @@
 
 pub mod access;
 pub mod annotation;
+pub mod bounded;
 pub mod column;
 pub mod date;
 pub mod dlm;
@@ -25,6 +26,7 @@ pub mod query;
 pub mod row;
 pub mod segment;
 pub mod status;
+pub mod terminal;
 pub mod uid;
 pub mod yaml;
 

@@ -2,7 +2,7 @@
 //! archive is another meanwhile.
 
 use super::part::{Origin, Part};
-use super::{Client, Failure, Result, refusal};
+use super::{Client, Failure, Result, refusal, tell};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal, Read};
 use std::time::{Duration, Instant};
@@ -181,6 +181,6 @@ impl Progress {
 
     fn say(&mut self, line: &str) {
         self.told = Instant::now();
-        self.bar.suspend(|| eprintln!("dpd: {line}"));
+        self.bar.suspend(|| tell(&line));
     }
 }

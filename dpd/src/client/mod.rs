@@ -11,7 +11,9 @@ mod unpack;
 mod verify;
 
 use serde_json::Value;
+use shared::bounded::{self, NotRead};
 use shared::config::{ClientSettings, Secret, Variables};
+use shared::terminal::{is_command, on_its_lines};
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -24,6 +26,10 @@ use ureq::{Agent, Body, Proxy};
 const CONNECT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(60);
 const PLANNING: Duration = Duration::from_secs(1800);
+
+/// The largest answer in JSON that is read, in bytes and in values.
+const LARGEST: u64 = 256 << 20;
+const VALUES: usize = 5_000_000;
 
 /// What the exit codes say, for `--help`.
 pub(crate) const EXIT_CODES: &str = "Exit codes:
@@ -150,10 +156,15 @@ impl Client {
         if !answer.status().is_success() {
             return Err(refusal(&mut answer));
         }
-        let text = answer.body_mut().with_config().limit(u64::MAX).read_to_string();
-        let text = text.map_err(|error| self.unreachable(&error))?;
-        serde_json::from_str(&text)
-            .map_err(|error| Failure::Failed(format!("{} answers what is no JSON ({error})", self.server)))
+        let too_much = || Failure::Failed(format!("{} answers more than can be read; ask for less", self.server));
+        let text = answer.body_mut().with_config().limit(LARGEST).read_to_vec().map_err(|error| match error {
+            ureq::Error::BodyExceedsLimit(_) => too_much(),
+            error => self.unreachable(&error),
+        })?;
+        bounded::from_slice(&text, VALUES).map_err(|error| match error {
+            NotRead::TooMuch(_) => too_much(),
+            error => Failure::Failed(format!("{} answers what is no JSON ({error})", self.server)),
+        })
     }
 
     pub(crate) fn unreachable(&self, why: &dyn fmt::Display) -> Failure {
@@ -184,16 +195,27 @@ pub(crate) fn refusal(answer: &mut Response<Body>) -> Failure {
     }
 }
 
+/// Tells something beside the answer, on standard error.
+pub(crate) fn tell(what: &dyn fmt::Display) {
+    eprintln!("dpd: {}", on_its_lines(&what.to_string()));
+}
+
 /// Writes an answer to standard output. Who reads may stop whenever he likes.
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
+    match out.write_all(on_its_lines(text).as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Failed(error.to_string())),
         _ => Ok(()),
     }
 }
 
-/// JSON as programs take it, and people can read.
+/// JSON as programs take it, and people can read. What a terminal would obey stands in it as JSON escapes it.
 pub(crate) fn print_json(value: &Value) -> Result<()> {
-    print(&serde_json::to_string_pretty(value).map_err(|error| Failure::Failed(error.to_string()))?)
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::Failed(error.to_string()))?;
+    let is_escaped = |c: char| is_command(c) && c != '\n';
+    if !text.contains(is_escaped) {
+        return print(&text);
+    }
+    let escape = |c: char| if is_escaped(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    print(&text.chars().map(escape).collect::<String>())
 }

@@ -2,9 +2,12 @@
 //! where it was, even after this program was killed.
 
 use super::{Failure, Result};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Which archive a part is of.
@@ -36,7 +39,7 @@ impl Part {
         let stem = stem.trim_start_matches('.');
         let [path, beside, tar] = ["tar.part", "tar.part.json", "tar"].map(|end| folder.join(format!("{stem}.{end}")));
         let failed = |error: io::Error| Failure::Failed(format!("{}: {error}", path.display()));
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let file = begun(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -47,7 +50,11 @@ impl Part {
             Err(TryLockError::Error(_)) => {}
         }
         let length = file.metadata().map_err(failed)?.len();
-        let origin = fs::read(&beside).ok().and_then(|bytes| serde_json::from_slice::<Origin>(&bytes).ok());
+        let origin = match own(&beside) {
+            Ok(file) => origin(file),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(Failure::Failed(format!("{}: {error}", beside.display()))),
+        };
         let mut part = Part { file, length, origin, path, beside, tar };
         match &part.origin {
             Some(Origin { etag: Some(_), total }) if length <= *total => {}
@@ -62,8 +69,12 @@ impl Part {
         self.cut(0)?;
         let text = serde_json::to_vec(&origin).map_err(|error| self.failed(&error.into()))?;
         let new = self.beside.with_extension("new");
-        let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &self.beside));
-        written.map_err(|error| self.failed(&error))?;
+        let written = begun(&new).and_then(|mut file| {
+            file.set_len(0)?;
+            file.write_all(&text)?;
+            fs::rename(&new, &self.beside)
+        });
+        written.map_err(|error| Failure::Failed(format!("{}: {error}", new.display())))?;
         self.origin = Some(origin);
         Ok(())
     }
@@ -103,4 +114,39 @@ impl Part {
     fn failed(&self, error: &io::Error) -> Failure {
         Failure::Failed(format!("{}: {error}", self.path.display()))
     }
+}
+
+/// The longest text that says which archive a part is of, in bytes.
+const LONGEST: u64 = 64 << 10;
+
+fn origin(file: File) -> Option<Origin> {
+    let mut text = Vec::new();
+    file.take(LONGEST).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// Makes a file, or opens the one that is there as [`own`] does.
+fn begun(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    match open(path, flags, Mode::from_raw_mode(0o666)) {
+        Ok(file) => Ok(file.into()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => own(path),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens a file of the caller's own. What others can put into a folder (a link, a second name of a file, a pipe) is an error,
+/// and nothing happens to it.
+fn own(path: &Path) -> io::Result<File> {
+    let foreign =
+        || io::Error::other("it is there, and is no plain file of yours alone; move it away, or give --output");
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::LOOP | rustix::io::Errno::ISDIR | rustix::io::Errno::NXIO) => return Err(foreign()),
+        Err(error) => return Err(error.into()),
+    };
+    let is = file.metadata()?;
+    let is_own = is.is_file() && is.nlink() == 1 && is.uid() == geteuid().as_raw();
+    if is_own { Ok(file) } else { Err(foreign()) }
 }

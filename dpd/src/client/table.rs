@@ -2,6 +2,7 @@
 
 use indicatif::HumanBytes;
 use serde_json::Value;
+use shared::terminal::is_command;
 
 /// Rows under a heading, as lines. The last column is not padded.
 pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
@@ -20,7 +21,7 @@ pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
 
 /// Text on one line, without what a terminal would take for a command: it comes from metadata.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_command(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// A value as a cell: text as it is, what is nested as JSON, nothing for null.

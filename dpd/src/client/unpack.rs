@@ -10,6 +10,7 @@ use cap_fs_ext::DirExt;
 use cap_std::fs::{Dir, OpenOptions, Permissions, PermissionsExt};
 use indicatif::HumanBytes;
 use rustix::fs::{AtFlags, Mode, Timespec, Timestamps, UTIME_OMIT, chmodat, futimens, utimensat};
+use rustix::process::umask;
 use shared::volume::parted;
 use std::ffi::OsStr;
 use std::fmt;
@@ -34,6 +35,8 @@ pub(crate) struct Unpacked {
 
 struct Unpacking<'a> {
     to: &'a Dir,
+    /// What files and folders may allow.
+    allowed: u32,
     done: Unpacked,
     /// The folder of the last entry, which is most often that of the next.
     folder: Option<(PathBuf, Dir)>,
@@ -46,13 +49,27 @@ struct Unpacking<'a> {
 pub(crate) fn unpack(part: &mut Part, to: &Dir) -> Result<Unpacked> {
     let total = part.origin.as_ref().map_or(0, |origin| origin.total);
     let mut archive = Archive::new(BufReader::with_capacity(READ, part.read()?.take(total)));
-    let mut unpacking =
-        Unpacking { to, done: Unpacked::default(), folder: None, folders: Vec::new(), links: Vec::new() };
+    let mut unpacking = Unpacking {
+        to,
+        allowed: allowed(),
+        done: Unpacked::default(),
+        folder: None,
+        folders: Vec::new(),
+        links: Vec::new(),
+    };
     let entries = archive.entries().map_err(|error| unsound(&error))?;
     for entry in entries {
         unpacking.entry(entry.map_err(|error| unsound(&error))?)?;
     }
     unpacking.finish()
+}
+
+/// What the caller's mask leaves of the permissions that an archive may give.
+fn allowed() -> u32 {
+    // It can be asked for only by setting it.
+    let mask = umask(Mode::from_raw_mode(0o077));
+    umask(mask);
+    0o777 & !mask.as_raw_mode()
 }
 
 fn unsound(error: &dyn fmt::Display) -> Failure {
@@ -70,7 +87,7 @@ impl Unpacking<'_> {
         if self.done.tops.last() != Some(&top) {
             self.done.tops.push(top);
         }
-        let mode = entry.header().mode().map_err(|error| unsound(&error))? & 0o777;
+        let mode = entry.header().mode().map_err(|error| unsound(&error))? & self.allowed;
         let modified = entry.header().mtime().map_err(|error| unsound(&error))?;
         // In base 256 times before 1970 are negative, of which the reader knows nothing.
         let modified = modified.cast_signed();
