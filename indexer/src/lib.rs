@@ -220,10 +220,16 @@ impl Indexer {
         let mut reason = Reason::Start;
         // When one that left nothing out ended.
         let mut whole: Option<Instant> = None;
+        // When the next one may begin that somebody asks for.
+        let mut rested = Instant::now();
         loop {
             let recent = whole.is_some_and(|whole| whole.elapsed() < self.settings.full_walk);
             let walk = if reason == Reason::Interval && recent { Walk::Changes } else { Walk::Whole };
+            let begun = Instant::now();
             let walked = self.walk(reason, walk, &mut indexing).await;
+            if walk == Walk::Whole && walked.is_ok() {
+                rested = Instant::now() + begun.elapsed();
+            }
             if walk == Walk::Whole && matches!(walked, Ok(true)) {
                 whole = Some(Instant::now());
             }
@@ -236,7 +242,7 @@ impl Indexer {
             let next = tokio::time::Instant::now() + pause;
             reason = loop {
                 tokio::select! {
-                    () = self.store.reindex_requested() => break Reason::Asked,
+                    () = self.asked(rested) => break Reason::Asked,
                     () = tokio::time::sleep_until(next) => break if again { reason } else { Reason::Interval },
                     () = self.queue.hints_lost() => {
                         tokio::time::sleep(PAUSE).await;
@@ -257,6 +263,13 @@ impl Indexer {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// Waits until a walk is asked for, and until half of the time is left for all else that asks something of the volume: else
+    /// who asks again and again would have it walked for ever.
+    async fn asked(&self, rested: Instant) {
+        self.store.reindex_requested().await;
+        tokio::time::sleep_until(rested.into()).await;
     }
 
     /// Notes why a walk came to nothing. A store that cannot at the moment is no fault of the volume.
