@@ -4,10 +4,11 @@ use crate::Api;
 use crate::error::{ApiError, Result};
 use crate::reply::{self, Response};
 use crate::request::{Request, text};
+use futures::stream;
 use serde_json::{Map, Value, json};
 use shared::access::Viewer;
-use shared::annotation::{Draft, Revision};
-use shared::store::{Lookup, Store};
+use shared::annotation::{Annotation, Draft, Part, Revision};
+use shared::store::{ANNOTATIONS, Lookup, Store, StoreError};
 use std::sync::Arc;
 use uuid::Uuid;
 use warp::http::StatusCode;
@@ -26,14 +27,17 @@ fn no_postgresql() -> Value {
 /// `POST /annotation`
 pub(crate) async fn save(api: Arc<Api>, request: Request) -> Result<Response> {
     let (viewer, headers) = (request.viewer.clone(), request.headers.clone());
-    let body = request.object().await?;
-    let (id, product) = (annotation_id(&body)?, text(&body, "data_product_uid")?);
-    let mut draft = Draft { product: Uuid::nil(), text: annotation_text(&body)?, author: String::new() };
-    match (id, product) {
-        (None, Some(product)) => draft.product = uid(product)?,
-        (None, None) => return Err(needed("data_product_uid")),
-        (Some(_), _) => {}
-    }
+    let read = |body: Map<String, Value>| {
+        let (id, product) = (annotation_id(&body)?, text(&body, "data_product_uid")?.map(str::to_owned));
+        let mut draft = Draft { product: Uuid::nil(), text: annotation_text(&body)?, author: String::new() };
+        match (id, &product) {
+            (None, Some(product)) => draft.product = uid(product)?,
+            (None, None) => return Err(needed("data_product_uid")),
+            (Some(_), _) => {}
+        }
+        Ok((draft, id, product))
+    };
+    let (mut draft, id, product) = request.body()?.read_object(read).await?;
     let Some(annotations) = api.store.annotations() else {
         return Ok(reply::json_with(StatusCode::SERVICE_UNAVAILABLE, &no_postgresql()));
     };
@@ -42,7 +46,12 @@ pub(crate) async fn save(api: Arc<Api>, request: Request) -> Result<Response> {
         if !is_visible(api.store.as_ref(), draft.product, &viewer).await? {
             return Err(ApiError::NotFound("There is no such data product.".to_owned()));
         }
-        annotations.create(&draft).await?;
+        if !annotations.create(&draft).await? {
+            return Err(ApiError::Conflict(format!(
+                "There are {ANNOTATIONS} annotations of this data product by the same author, and no more can be kept; change \
+                 one of them."
+            )));
+        }
         return Ok(saved(StatusCode::CREATED, "New Data Annotation received and successfully saved."));
     };
     // Whoever may not see the product is not told that there is an annotation of it.
@@ -116,9 +125,32 @@ pub(crate) async fn list(api: Arc<Api>, request: Request) -> Result<Response> {
         return Ok(reply::json_with(StatusCode::ACCEPTED, &no_postgresql()));
     };
     let Ok(product) = request.parameter.unwrap_or_default().parse() else { return Ok(reply::empty()) };
-    let found = match is_visible(api.store.as_ref(), product, &request.viewer).await? {
-        true => annotations.list(product).await?,
-        false => Vec::new(),
-    };
-    Ok(if found.is_empty() { reply::empty() } else { reply::json(&json!(found)) })
+    let client = request.client;
+    let turn = api.limits.turn(client).await?;
+    if !is_visible(api.store.as_ref(), product, &request.viewer).await? {
+        return Ok(reply::empty());
+    }
+    let Some((first, next)) = written(annotations.list(product, None).await?) else { return Ok(reply::empty()) };
+    drop(turn);
+    if next.is_none() {
+        return Ok(reply::json_text(format!("[{first}]")));
+    }
+    // No connection to a database is held while a client reads.
+    let more = stream::try_unfold(next, move |last| {
+        let (api, own) = (api.clone(), api.clone());
+        let part = async move {
+            let (Some(last), Some(annotations)) = (last, own.store.annotations()) else { return Ok(None) };
+            let _turn = own.limits.go_on(client).await;
+            Ok::<_, StoreError>(written(annotations.list(product, Some(&last)).await?))
+        };
+        async move { api.work.of(part).await }
+    });
+    Ok(reply::array(&first, more))
+}
+
+/// A part as text, and the annotation that the next part follows on; `None` where nothing is in it.
+fn written(Part { annotations, is_last }: Part) -> Option<(String, Option<Annotation>)> {
+    let texts: Vec<String> = annotations.iter().map(|annotation| json!(annotation).to_string()).collect();
+    let last = annotations.into_iter().next_back()?;
+    Some((texts.join(","), (!is_last).then_some(last)))
 }

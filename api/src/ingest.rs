@@ -3,7 +3,7 @@
 use crate::Api;
 use crate::error::{ApiError, Result};
 use crate::reply::{self, Response};
-use crate::request::{METADATA_LIMIT, Request, parse, text};
+use crate::request::{Request, text};
 use serde_json::{Map, Value, json};
 use shared::access::Viewer;
 use shared::folder::{BadFolder, Folder};
@@ -21,16 +21,17 @@ const ROUNDS: usize = 5;
 /// `POST /ingestnewmetadata`
 pub(crate) async fn metadata(api: Arc<Api>, request: Request) -> Result<Response> {
     let viewer = request.viewer.clone();
-    let bytes = request.bytes(METADATA_LIMIT).await?;
-    let _turn = api.limits.turn().await;
-    let body = parse(&bytes)?;
-    let product = Product::from_metadata(body, &api.volume.origin().name).map_err(|error| match error {
-        BadMetadata::NotAMap(_) | BadMetadata::Yaml(_) => ApiError::BadRequest(error.to_string()),
-        BadMetadata::ExecutionBlock(_) | BadMetadata::TooMuch(_) => ApiError::Unprocessable(error.to_string()),
-    })?;
+    let store_name = api.volume.origin().name.clone();
+    let product = move |body| {
+        Product::from_metadata(body, &store_name).map_err(|error| match error {
+            BadMetadata::NotAMap(_) | BadMetadata::Yaml(_) => ApiError::BadRequest(error.to_string()),
+            BadMetadata::ExecutionBlock(_) | BadMetadata::TooMuch(_) => ApiError::Unprocessable(error.to_string()),
+        })
+    };
+    let (product, turn) = request.body()?.read(product).await?;
     let uid = product.uid;
     may_replace(&api, &product, &viewer).await?;
-    api.store.ingest(product).await?;
+    turn.finish(async move { Ok(api.store.ingest(product).await?) }).await?;
     Ok(received("New data product metadata received and saved in the DPD datastore.", uid))
 }
 
@@ -48,12 +49,13 @@ async fn may_replace(api: &Api, product: &Product, viewer: &Viewer) -> Result<()
 
 /// `POST /ingestnewdataproduct`
 pub(crate) async fn data_product(api: Arc<Api>, request: Request) -> Result<Response> {
-    let body = request.object().await?;
-    let execution_block = match text(&body, "execution_block")? {
-        Some(id) => id.to_owned(),
-        None => return Err(ApiError::BadRequest("The request needs an 'execution_block'.".to_owned())),
+    let volume = api.volume.clone();
+    let wanted = move |body: Map<String, Value>| {
+        let needed = || ApiError::BadRequest("The request needs an 'execution_block'.".to_owned());
+        let execution_block = text(&body, "execution_block")?.ok_or_else(needed)?.to_owned();
+        Ok((candidates(&body, &execution_block, &volume)?, execution_block))
     };
-    let candidates = candidates(&body, &execution_block, &api.volume)?;
+    let (candidates, execution_block) = request.body()?.read_object(wanted).await?;
     let mut found = read(&api, &candidates, &execution_block).await?;
     let uid = found.product.uid;
     let folder = found.product.folder.clone();

@@ -6,6 +6,7 @@
 
 mod annotation;
 mod auth;
+mod body;
 pub mod download;
 mod error;
 mod files;
@@ -23,12 +24,15 @@ mod rows;
 mod search;
 pub mod server;
 mod status;
+mod turns;
+mod work;
 
 use chrono::{DateTime, Utc};
 use shared::clock;
 use shared::config::{ApiSettings, IndexingSettings};
 use shared::store::Store;
 use shared::volume::Volume;
+use std::io;
 use std::sync::Arc;
 
 /// What every handler answers from.
@@ -45,26 +49,42 @@ pub struct Api {
     pages: paging::Pages,
     auth: auth::Auth,
     limits: limits::Limits,
+    bodies: Arc<body::Bodies>,
+    work: work::Work,
 }
 
 impl Api {
     /// An API on a store, with the volume for what it reads from disk itself.
     ///
     /// # Errors
-    /// Where the documentation that is built in cannot be read.
+    /// Where the documentation that is built in cannot be read, or no threads are to be had.
     pub fn new(
         store: Arc<dyn Store>,
         volume: Arc<Volume>,
         settings: ApiSettings,
         indexing: IndexingSettings,
-    ) -> Result<Arc<Api>, serde_json::Error> {
+    ) -> io::Result<Arc<Api>> {
         let openapi = openapi::document(version(&settings), &settings.root_path)?;
         let (downloads, plans) = (download::Running::default(), download::Plans::default());
         let pages = paging::Pages::default();
         let auth = auth::Auth::new(&settings.access, store.clone(), &settings.root_path);
-        let limits = limits::Limits::new(&settings);
-        let started = clock::now();
-        Ok(Arc::new(Api { store, volume, settings, indexing, started, openapi, downloads, plans, pages, auth, limits }))
+        let (limits, bodies) = (limits::Limits::new(&settings), Arc::default());
+        let (started, work) = (clock::now(), work::Work::new(turns::count())?);
+        Ok(Arc::new(Api {
+            store,
+            volume,
+            settings,
+            indexing,
+            started,
+            openapi,
+            downloads,
+            plans,
+            pages,
+            auth,
+            limits,
+            bodies,
+            work,
+        }))
     }
 }
 

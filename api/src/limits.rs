@@ -1,57 +1,168 @@
-//! How many requests are answered at once. Further ones are told to come again, rather than make all others slow.
+//! How many requests there are at once. Further ones are told to come again, rather than make all others slow.
+//!
+//! A place is taken when a request is whole, and given back when its answer is made: how long a client takes to send the one
+//! or to take the other is nobody else's loss. Those who give files keep theirs until they are sent. Where there is no
+//! place, whoever has waited longest for his [turn](crate::turns) makes way for a new one.
+//!
+//! No client has more than three quarters of the places, so that one alone cannot have all. A client is an address of a
+//! connection. What headers say of it anybody may write, and a token that nobody has looked at yet too; so behind an ingress
+//! all clients are one, and have three quarters of the places together. That is no loss for requests, of which far fewer
+//! can be worked on at once than there are places; where downloads are as many, there must be as many more places.
 
 use crate::error::ApiError;
+use crate::turns::{self, Client, Turn, Turns};
 use shared::config::ApiSettings;
-use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The routes that say how the service stands: they are answered however busy it is.
 const ALWAYS: &[&str] = &["/livez", "/readyz", "/status"];
 /// The routes that give files, which may take as long as the client's line needs.
 const DOWNLOADS: &[&str] = &["/download", "/download/{uid}", "/products/{uid}/files/{path*}"];
 
-/// How many bodies of metadata are read at once: what one comes to takes up to twenty times its bytes.
-const TURNS: usize = 4;
-
 /// The places that there are.
 pub(crate) struct Limits {
-    requests: Arc<Semaphore>,
-    downloads: Arc<Semaphore>,
-    turns: Semaphore,
+    requests: Places,
+    downloads: Places,
+    turns: Arc<Turns>,
 }
 
-/// A place, taken until this is dropped. None is needed where the permit is `None`.
-#[derive(Clone)]
-pub(crate) struct Place(#[expect(dead_code, reason = "it is there to be dropped")] Option<Arc<OwnedSemaphorePermit>>);
+/// A place, taken until this is dropped.
+pub(crate) enum Place {
+    /// None is needed.
+    Free,
+    /// That of a request, which is over when the answer is made.
+    Request(#[expect(dead_code, reason = "it is there to be dropped")] Taken),
+    /// That of a download, which is over when the answer has left.
+    Download(Taken),
+}
 
 impl Limits {
     /// As many places as are configured.
     pub(crate) fn new(settings: &ApiSettings) -> Limits {
         Limits {
-            requests: Arc::new(Semaphore::new(settings.max_requests)),
-            downloads: Arc::new(Semaphore::new(settings.max_downloads)),
-            turns: Semaphore::new(TURNS),
+            requests: Places::new("requests", settings.max_requests),
+            downloads: Places::new("downloads", settings.max_downloads),
+            turns: Turns::new(turns::count()),
         }
     }
 
-    /// Waits for a turn with what takes much memory. It is over when what comes of this is dropped.
-    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.turns.acquire().await.ok()
-    }
-
-    /// Takes a place for a request to a route.
+    /// Takes a place for a request of a client to a route.
     ///
     /// # Errors
-    /// [`ApiError::Busy`] where all are taken.
-    pub(crate) fn enter(&self, route: &str) -> Result<Place, ApiError> {
-        let (places, what) = match route {
-            _ if ALWAYS.contains(&route) => return Ok(Place(None)),
-            _ if DOWNLOADS.contains(&route) => (&self.downloads, "downloads"),
-            _ => (&self.requests, "requests"),
-        };
-        match places.clone().try_acquire_owned() {
-            Ok(permit) => Ok(Place(Some(Arc::new(permit)))),
-            Err(_) => Err(ApiError::Busy(what)),
+    /// [`ApiError::Busy`] where all are taken, or three quarters of them by this client, and nobody waits who could make way.
+    pub(crate) fn enter(&self, route: &str, client: Client) -> Result<Place, ApiError> {
+        match route {
+            _ if ALWAYS.contains(&route) => Ok(Place::Free),
+            _ if DOWNLOADS.contains(&route) => self.downloads.take(client, |_| false).map(Place::Download),
+            _ => self.requests.take(client, |client| self.turns.evict(client)).map(Place::Request),
         }
+    }
+
+    /// Waits for the turn of a client's request to have its answer made from the store.
+    ///
+    /// # Errors
+    /// [`ApiError::Busy`] where it does not come in time, or another needs the place.
+    pub(crate) async fn turn(&self, client: Client) -> Result<Turn, ApiError> {
+        self.turns.begin(client.map(network)).await.ok_or(ApiError::Busy(self.requests.what))
+    }
+
+    /// Waits for a turn to go on with an answer that is made in parts.
+    pub(crate) async fn go_on(&self, client: Client) -> Option<Turn> {
+        self.turns.go_on(client.map(network)).await
+    }
+}
+
+struct Places {
+    what: &'static str,
+    count: usize,
+    /// How many of them one client may have.
+    share: usize,
+    taken: Arc<Mutex<HashMap<Client, usize>>>,
+}
+
+/// A place that a client has.
+pub(crate) struct Taken {
+    client: Client,
+    taken: Arc<Mutex<HashMap<Client, usize>>>,
+}
+
+impl Places {
+    fn new(what: &'static str, count: usize) -> Places {
+        Places { what, count, share: count - count / 4, taken: Arc::default() }
+    }
+
+    /// Takes one. Where there is none, `evict` has another give up his: one of the client's own, or anybody's. He does so
+    /// in a moment, until when there is one taken too many.
+    fn take(&self, client: Client, evict: impl Fn(Option<Client>) -> bool) -> Result<Taken, ApiError> {
+        let client = client.map(network);
+        let mut taken = locked(&self.taken);
+        let has_share = client.is_some() && taken.get(&client).is_some_and(|own| *own >= self.share);
+        let is_full = taken.values().sum::<usize>() >= self.count;
+        if (has_share || is_full) && !evict(has_share.then_some(client)) {
+            return Err(ApiError::Busy(self.what));
+        }
+        *taken.entry(client).or_default() += 1;
+        Ok(Taken { client, taken: self.taken.clone() })
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let mut taken = locked(&self.taken);
+        if let Some(own) = taken.get_mut(&self.client) {
+            *own -= 1;
+            if *own == 0 {
+                taken.remove(&self.client);
+            }
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What counts as one client: of IPv6 addresses everybody has 2^64.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Client {
+        Some(text.parse().expect("an address"))
+    }
+
+    #[test]
+    fn nobody_has_all() {
+        let places = Places::new("requests", 5);
+        let take = |client| places.take(client, |_| false);
+        let [one, same, other] = ["2001:db8::1", "2001:db8::ffff:2", "::ffff:192.0.2.1"].map(address);
+        let first = take(one).expect("a place");
+        let _more = [same, one, same].map(|client| take(client).expect("a place"));
+        assert!(take(same).is_err());
+        let others = take(other).expect("a place");
+        assert!(take(address("192.0.2.1")).is_err());
+        drop(first);
+        assert!(take(same).is_ok());
+        drop((_more, others));
+        assert!(locked(&places.taken).is_empty());
+    }
+
+    #[test]
+    fn whoever_waits_makes_way_for_a_new_one() {
+        let places = Places::new("requests", 4);
+        let [one, other] = ["192.0.2.1", "192.0.2.2"].map(address);
+        let _own = [(); 3].map(|()| places.take(one, |_| false).expect("a place"));
+        let (fourth, fifth) =
+            (places.take(one, |client| client == Some(one)), places.take(other, |client| client.is_none()));
+        assert!(fourth.is_ok() && fifth.is_ok());
     }
 }

@@ -11,9 +11,11 @@ use std::sync::Arc;
 
 /// `POST /dataproductmetadata`. An execution block with several products answers the one nearest to the storage path.
 pub(crate) async fn metadata(api: Arc<Api>, request: Request) -> Result<Response> {
-    let viewer = request.viewer.clone();
+    let (viewer, client) = (request.viewer.clone(), request.client);
     let unknown = || ApiError::NotFound("There is no such data product.".to_owned());
-    let hit = match wanted(&request.object().await?)? {
+    let wanted = request.body()?.read_object(|body| wanted(&body)).await?;
+    let _turn = api.limits.turn(client).await?;
+    let hit = match wanted {
         Wanted::Uid(uid) => match api.store.product(uid, &viewer).await? {
             Lookup::Found(hit) => hit,
             Lookup::Forbidden => return Err(ApiError::Forbidden),

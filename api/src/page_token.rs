@@ -6,7 +6,7 @@ use crate::error::{ApiError, Result};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use shared::query::{Page, Place, Query};
 
@@ -26,10 +26,10 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    /// The text of the one for what follows a place, with which a page ended that this body asked for; `None` where it would
-    /// be too long.
-    pub(crate) fn of(body: &Value, page: usize, place: &Place) -> Option<String> {
-        let token = Token { search: search(body.as_object()?), page, place: place.clone() };
+    /// The text of the one for what follows a place, with which a page of this [`search`] ended; `None` where it would be too
+    /// long.
+    pub(crate) fn of(search: u64, page: usize, place: &Place) -> Option<String> {
+        let token = Token { search, page, place: place.clone() };
         let text = BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).ok()?);
         (text.len() <= LONGEST).then_some(text)
     }
@@ -40,7 +40,7 @@ impl Token {
     /// Where it is none of ours, or one of another search.
     pub(crate) fn read(body: &Value, query: &Query) -> Result<Option<Token>> {
         let bad = |why: &str| ApiError::BadRequest(format!("{NAME} {why}. Ask without it for the first page."));
-        let Some(body) = body.as_object() else { return Ok(None) };
+        let Some(search) = search(body) else { return Ok(None) };
         let text = match body.get(NAME) {
             None | Some(Value::Null) => return Ok(None),
             Some(Value::String(text)) => text,
@@ -49,7 +49,7 @@ impl Token {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok();
         let token = bytes.and_then(|bytes| serde_json::from_slice::<Token>(&bytes).ok());
         let token = token.ok_or_else(|| bad("is none that was given here"))?;
-        if token.search != search(body) || token.place.values.len() != query.sort.len() {
+        if token.search != search || token.place.values.len() != query.sort.len() {
             return Err(bad("is of a request with another filter, order or page size"));
         }
         Ok(Some(token))
@@ -68,15 +68,15 @@ impl Token {
     }
 }
 
-/// What a request asks for, but for the page: the same in all processes and versions.
-fn search(body: &Map<String, Value>) -> u64 {
+/// What a request asks for, but for the page: the same in all processes and versions. `None` where it has no fields.
+pub(crate) fn search(body: &Value) -> Option<u64> {
     let mut hash = Sha256::new();
-    for (name, value) in body.iter().filter(|(name, _)| ![NAME, "page"].contains(&name.as_str())) {
+    for (name, value) in body.as_object()?.iter().filter(|(name, _)| ![NAME, "page"].contains(&name.as_str())) {
         hash.update(format!("{}:{value},", Value::from(name.as_str())));
     }
     let mut first = [0; 8];
     first.copy_from_slice(&hash.finalize()[..8]);
-    u64::from_le_bytes(first)
+    Some(u64::from_le_bytes(first))
 }
 
 #[cfg(test)]
@@ -105,7 +105,7 @@ mod tests {
             date_created: Default::default(),
             uid: Default::default(),
         };
-        let token = Token::of(&body, 3, &place).expect("a token");
+        let token = Token::of(search(&body).expect("a search"), 3, &place).expect("a token");
         let with = |page: Value, token: &str| {
             let mut body = body.clone();
             (body["page"], body["pageToken"]) = (page, json!(token));
@@ -129,6 +129,6 @@ mod tests {
         other["pageSize"] = json!(11);
         assert!(matches!(asked(&other), Err(ApiError::BadRequest(why)) if why.contains("another filter")));
         let long = Place { values: vec![Some(SortValue::Text("x".repeat(LONGEST)))], ..place };
-        assert_eq!(Token::of(&body, 3, &long), None);
+        assert_eq!(Token::of(search(&body).expect("a search"), 3, &long), None);
     }
 }

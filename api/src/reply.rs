@@ -1,6 +1,11 @@
 //! Answers of the usual kinds.
 
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use serde_json::Value;
+use shared::store::StoreError;
+use sync_wrapper::SyncStream;
+use tracing::warn;
 use warp::Reply;
 use warp::http::{HeaderValue, StatusCode, header};
 
@@ -22,6 +27,19 @@ pub(crate) fn json_with(status: StatusCode, value: &Value) -> Response {
 /// 200 with a text that is JSON.
 pub(crate) fn json_text(text: String) -> Response {
     let mut response = text.into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// 200 with a JSON array that is made in parts, of which the first is there. Each is elements with commas between them, and
+/// none is empty. The connection breaks where it cannot go on.
+pub(crate) fn array(first: &str, more: impl Stream<Item = Result<String, StoreError>> + Send + 'static) -> Response {
+    let text = |text: String| stream::once(std::future::ready(Ok(Bytes::from(text))));
+    let more = more.map_ok(|part| Bytes::from(format!(",{part}")));
+    let more = more.inspect_err(|error| warn!("an answer breaks off: {error}"));
+    // What warp streams must be `Sync`, which only who polls it from two threads at once would need.
+    let parts = SyncStream::new(text(format!("[{first}")).chain(more).chain(text("]".to_owned())));
+    let mut response = warp::reply::stream(parts).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

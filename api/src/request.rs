@@ -1,35 +1,20 @@
-//! A request as handlers see it, and the reading of its body.
+//! A request as handlers see it.
 
+use crate::body::Body;
 use crate::download::respond::Head;
 use crate::error::{ApiError, Result};
-use bytes::{Buf, Bytes};
-use futures::stream::{BoxStream, StreamExt};
+use crate::turns::Client;
 use serde_json::{Map, Value};
 use shared::access::Viewer;
-use shared::json;
-use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
-use warp::http::{HeaderMap, Method, header};
-
-/// The largest body of most requests, in bytes.
-pub(crate) const BODY_LIMIT: usize = 1024 * 1024;
-/// The largest body of metadata, in bytes.
-pub(crate) const METADATA_LIMIT: usize = 16 * 1024 * 1024;
-/// How long the next part of a body may take, and the whole of it.
-const PART_TIMEOUT: Duration = Duration::from_secs(10);
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-/// How much of a body that is too large is read and thrown away, so that the client gets to see the answer.
-const DRAIN_LIMIT: usize = 4 * METADATA_LIMIT;
-
-/// A body as it arrives.
-pub(crate) type Body = BoxStream<'static, std::result::Result<Bytes, warp::Error>>;
+use warp::http::{HeaderMap, Method};
 
 /// A request.
 pub(crate) struct Request {
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Body,
+    /// The body; `None` where the route has none.
+    pub(crate) body: Option<Body>,
     /// What stands in the path where the route has `{…}`, decoded.
     pub(crate) parameter: Option<String>,
     /// What stands in the path from where the route has `{…*}`, as it came: percent-encoded.
@@ -37,27 +22,14 @@ pub(crate) struct Request {
     /// What stands after the `?`, as it came.
     pub(crate) query: String,
     pub(crate) viewer: Viewer,
-}
-
-/// Makes a body of what `warp` gives.
-pub(crate) fn body<B: Buf>(
-    stream: impl futures::Stream<Item = std::result::Result<B, warp::Error>> + Send + 'static,
-) -> Body {
-    stream.map(|part| part.map(|mut buf| buf.copy_to_bytes(buf.remaining()))).boxed()
+    /// From where it came.
+    pub(crate) client: Client,
 }
 
 impl Request {
-    /// The body as a JSON object, whatever the content type says.
-    pub(crate) async fn object(self) -> Result<Map<String, Value>> {
-        match self.json(BODY_LIMIT).await? {
-            Value::Object(object) => Ok(object),
-            _ => Err(ApiError::BadRequest("The request's body must be a JSON object.".to_owned())),
-        }
-    }
-
-    /// The body as JSON of at most `limit` bytes, whatever the content type says.
-    pub(crate) async fn json(self, limit: usize) -> Result<Value> {
-        parse(&self.bytes(limit).await?)
+    /// The body.
+    pub(crate) fn body(self) -> Result<Body> {
+        self.body.ok_or(ApiError::Internal)
     }
 
     /// The method and the headers.
@@ -81,57 +53,6 @@ impl Request {
         let unreadable = || ApiError::BadRequest(format!("{name}: '{text}' is not a whole number from 0 on."));
         text.parse().map_err(|_| unreadable())
     }
-
-    /// The body, of at most `limit` bytes.
-    pub(crate) async fn bytes(mut self, limit: usize) -> Result<Vec<u8>> {
-        let encoding = self.headers.get(header::CONTENT_ENCODING);
-        if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-            return Err(ApiError::ContentEncoding);
-        }
-        let announced = self.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let too_large = announced.is_some_and(|length: usize| length > limit);
-        if too_large && self.headers.contains_key(header::EXPECT) {
-            return Err(ApiError::BodyTooLarge { limit });
-        }
-        let mut bytes = Vec::new();
-        let mut length = 0;
-        let end = Instant::now() + BODY_TIMEOUT;
-        loop {
-            let part = timeout_at(end.min(Instant::now() + PART_TIMEOUT), self.body.next());
-            match part.await.map_err(|_| ApiError::SlowBody)? {
-                None if length > limit => return Err(ApiError::BodyTooLarge { limit }),
-                None => return Ok(bytes),
-                Some(Err(_)) => return Err(ApiError::BadRequest("The request's body broke off.".to_owned())),
-                Some(Ok(part)) => {
-                    length += part.len();
-                    if length > DRAIN_LIMIT {
-                        return Err(ApiError::BodyTooLarge { limit });
-                    }
-                    if length <= limit && !too_large {
-                        bytes.extend_from_slice(&part);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Reads what comes of a body that nobody wants, so that its client gets to see the answer.
-pub(crate) async fn drain(mut body: Body) {
-    let end = Instant::now() + PART_TIMEOUT;
-    let mut length = 0;
-    while let Ok(Some(Ok(part))) = timeout_at(end, body.next()).await {
-        length += part.len();
-        if length > BODY_LIMIT {
-            return;
-        }
-    }
-}
-
-/// Reads JSON, see [`json::parse`].
-pub(crate) fn parse(bytes: &[u8]) -> Result<Value> {
-    json::parse(bytes)
-        .map_err(|error| ApiError::BadRequest(format!("The request's body cannot be read as JSON: {error}.")))
 }
 
 /// How a request names what it wants.

@@ -5,14 +5,16 @@
 //! be checked against it.
 
 use crate::auth::{self, Caller, origin};
+use crate::body::{self, Arriving, BODY_LIMIT, METADATA_LIMIT};
 use crate::error::ApiError;
+use crate::limits::Place;
 use crate::reply::{self, Response};
-use crate::request::{self, Body, Request};
+use crate::request::Request;
 use crate::{Api, annotation, download, error, files, ingest, metadata, openapi, reindex, search, status};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use percent_encoding::percent_decode_str;
-use shared::server::Held;
+use shared::server::{Client, Held};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tracing::{debug, error};
@@ -60,6 +62,17 @@ const ROUTES: &[Route] = routes! {
     GET "/openapi.json" openapi::json;
 };
 
+impl Route {
+    /// The largest body that is read, in bytes; `None` where there is none to read.
+    fn body_limit(&self) -> Option<usize> {
+        match self.path {
+            _ if self.method != Method::POST => None,
+            "/ingestnewmetadata" => Some(METADATA_LIMIT),
+            _ => Some(BODY_LIMIT),
+        }
+    }
+}
+
 /// The largest head of a request, in bytes.
 const HEAD_LIMIT: usize = 16 * 1024;
 
@@ -70,23 +83,25 @@ pub(crate) fn filter(api: Arc<Api>) -> impl Filter<Extract = (Response,), Error 
         .and(warp::path::full())
         .and(warp::query::raw().or(warp::any().map(String::new)).unify())
         .and(warp::header::headers_cloned())
+        .and(warp::ext::optional())
         .and(warp::body::stream())
-        .then(move |method: Method, path: warp::path::FullPath, query, headers: HeaderMap, body| {
-            let target = Target { method, path: path.as_str().to_owned(), query };
-            answer(api.clone(), target, headers, request::body(body))
+        .then(move |method: Method, path: warp::path::FullPath, query, headers: HeaderMap, client, body| {
+            let target = Target { method, path: path.as_str().to_owned(), query, client };
+            answer(api.clone(), target, headers, body::arriving(body))
         })
         .boxed()
 }
 
-/// The first line of a request.
+/// The first line of a request, and from where it came.
 struct Target {
     method: Method,
     path: String,
     query: String,
+    client: Option<Client>,
 }
 
 /// Answers a request, whatever happens.
-async fn answer(api: Arc<Api>, target: Target, headers: HeaderMap, body: Body) -> Response {
+async fn answer(api: Arc<Api>, target: Target, headers: HeaderMap, body: Arriving) -> Response {
     let answer = AssertUnwindSafe(dispatch(api, &target, headers, body)).catch_unwind().await;
     let Target { method, path, .. } = &target;
     let response = match answer {
@@ -106,12 +121,12 @@ fn refused(Target { method, path, .. }: &Target, error: ApiError) -> Response {
     error.into_response()
 }
 
-async fn dispatch(api: Arc<Api>, target: &Target, headers: HeaderMap, body: Body) -> error::Result<Response> {
-    let Target { method, path, query } = target;
+async fn dispatch(api: Arc<Api>, target: &Target, headers: HeaderMap, body: Arriving) -> error::Result<Response> {
+    let Target { method, path, query, client } = target;
     if let Some(hosts) = &api.settings.hosts
         && let Err(refusal) = origin::is_meant(&headers, hosts)
     {
-        request::drain(body).await;
+        body::drain(body).await;
         return Err(refusal);
     }
     let head = path.len()
@@ -129,23 +144,39 @@ async fn dispatch(api: Arc<Api>, target: &Target, headers: HeaderMap, body: Body
             if auth::changes(method, route.path)
                 && let Err(refusal) = origin::may_change(&headers, &api.settings.origins)
             {
-                request::drain(body).await;
+                body::drain(body).await;
                 return Err(refusal);
             }
             let parameter = parameters.one.map(|text| percent_decode_str(text).decode_utf8_lossy().into_owned());
             let tail = parameters.tail.map(str::to_owned);
-            let place = api.limits.enter(route.path)?;
-            let Caller { viewer, unknown, privacy } = api.auth.caller(&headers, method, route.path).await;
+            let body = match route.body_limit() {
+                Some(limit) => Some(api.bodies.whole(body, &headers, limit, client.as_ref()).await?),
+                None => None,
+            };
+            let client = client.as_ref().map(Client::address);
+            let place = api.limits.enter(route.path, client)?;
+            let (own, handler, path) = (api.clone(), route.handler, route.path);
             let (method, query) = (method.clone(), query.clone());
-            let request = Request { method, headers, body, parameter, tail, query, viewer };
-            let answer = match ((route.handler)(api, request).await, unknown) {
-                (Err(ApiError::Forbidden), Some(why)) => Err(ApiError::GroupsUnknown(why)),
-                (answer, _) => answer,
+            let answer = async move {
+                let Caller { viewer, unknown, privacy } = own.auth.caller(&headers, &method, path).await;
+                let request = Request { method, headers, body, parameter, tail, query, viewer, client };
+                let answer = match (handler(own, request).await, unknown) {
+                    (Err(ApiError::Forbidden), Some(why)) => Err(ApiError::GroupsUnknown(why)),
+                    (answer, _) => answer,
+                };
+                (answer, privacy)
+            };
+            let (answer, privacy) = match place {
+                // What tells how the service stands does not wait for those who work.
+                Place::Free => answer.await,
+                _ => api.work.of(answer).await,
             };
             let mut response = answer.unwrap_or_else(|error| refused(target, error));
             // A refusal tells of who asks as well.
             privacy.mark(response.headers_mut());
-            response.extensions_mut().insert(Held::new(place));
+            if let Place::Download(place) = place {
+                response.extensions_mut().insert(Held::new(place));
+            }
             Ok(response)
         }
         None if matching.is_empty() => {

@@ -7,8 +7,8 @@
 use crate::Api;
 use crate::error::Result;
 use crate::reply::{self, Response};
-use bytes::Bytes;
-use futures::{StreamExt, stream};
+use crate::turns::Client;
+use futures::stream;
 use serde_json::Value;
 use shared::access::Viewer;
 use shared::filter::Filter;
@@ -17,10 +17,6 @@ use shared::row::row;
 use shared::store::{Hit, StoreError};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use sync_wrapper::SyncStream;
-use tracing::warn;
-use warp::Reply;
-use warp::http::{HeaderValue, header};
 
 /// How many rows are fetched at once.
 const PART: usize = 250;
@@ -29,6 +25,7 @@ const PART: usize = 250;
 pub(crate) struct Rows {
     api: Arc<Api>,
     viewer: Viewer,
+    client: Client,
     /// What is still to be asked, one after the other.
     queries: VecDeque<Query>,
     /// How many rows are still to be fetched.
@@ -53,7 +50,7 @@ pub(crate) struct All {
 
 impl Rows {
     /// Those of a query. One whose exact matches come first is two: these, and then all others.
-    pub(crate) fn of(api: &Arc<Api>, viewer: &Viewer, query: Query) -> Rows {
+    pub(crate) fn of(api: &Arc<Api>, viewer: &Viewer, client: Client, query: Query) -> Rows {
         let left = query.limit;
         let queries = match (&query.first, query.offset) {
             (Some(first), 0) if left > PART => {
@@ -66,7 +63,7 @@ impl Rows {
             }
             _ => [query].into(),
         };
-        Rows { api: api.clone(), viewer: viewer.clone(), queries, left, total: 0, last: None }
+        Rows { api: api.clone(), viewer: viewer.clone(), client, queries, left, total: 0, last: None }
     }
 
     /// The next rows, as the inside of a JSON array; empty at the end.
@@ -95,6 +92,7 @@ impl Rows {
     /// All of them.
     pub(crate) async fn all(mut self) -> Result<All> {
         let wanted = self.left;
+        let mut turn = Some(self.api.limits.turn(self.client).await?);
         if let Some(query) = self.queries.pop_front_if(|_| wanted == 0) {
             // There is none to fetch, but how many there are is asked as well.
             self.total = self.api.store.search(query, &self.viewer).await?.total;
@@ -102,35 +100,35 @@ impl Rows {
         let mut text = String::new();
         loop {
             let next = self.next().await?;
+            drop(turn.take());
             if next.is_empty() {
                 return Ok(All { text, count: wanted - self.left, total: self.total, end: self.last });
             }
             separate(&mut text);
             text.push_str(&next);
+            turn = self.api.limits.go_on(self.client).await;
         }
     }
 
     /// The answer that is a JSON array of them. Its length is told where all were fetched at once; of a longer one the
     /// connection breaks where it cannot go on.
     pub(crate) async fn respond(mut self) -> Result<Response> {
+        let turn = self.api.limits.turn(self.client).await?;
         let first = self.next().await?;
+        drop(turn);
         if self.left == 0 || self.queries.is_empty() {
             return Ok(reply::json_text(format!("[{first}]")));
         }
-        let begin = stream::once(std::future::ready(Ok(Bytes::from(format!("[{first}")))));
-        let parts = stream::try_unfold(Some(self), |rows| async move {
-            let Some(mut rows) = rows else { return Ok(None) };
-            let next = rows.next().await.inspect_err(|error| warn!("an answer breaks off: {error}"))?;
-            if next.is_empty() {
-                return Ok(Some((Bytes::from_static(b"]"), None)));
-            }
-            Ok::<_, StoreError>(Some((Bytes::from(format!(",{next}")), Some(rows))))
+        let more = stream::try_unfold(self, |mut rows| async move {
+            let api = rows.api.clone();
+            let part = async move {
+                let _turn = rows.api.limits.go_on(rows.client).await;
+                let next = rows.next().await?;
+                Ok::<_, StoreError>((!next.is_empty()).then_some((next, rows)))
+            };
+            api.work.of(part).await
         });
-        // What warp streams must be `Sync`, which only who polls it from two threads at once would need.
-        let parts = SyncStream::new(begin.chain(parts));
-        let mut response = warp::reply::stream(parts).into_response();
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Ok(response)
+        Ok(reply::array(&first, more))
     }
 }
 

@@ -2,12 +2,11 @@
 
 use crate::Api;
 use crate::error::Result;
-use crate::page_token::Token;
+use crate::page_token::{self, Token};
 use crate::reply::{self, Response};
-use crate::request::{BODY_LIMIT, Request};
+use crate::request::Request;
 use crate::rows::Rows;
-use serde_json::json;
-use shared::access::Viewer;
+use serde_json::{Value, json};
 use shared::column::{self, ColumnKeys};
 use shared::filter::{grid, pairs};
 use shared::query::Page;
@@ -17,26 +16,32 @@ use tracing::warn;
 
 /// `POST /dataproductsearch`
 pub(crate) async fn search(api: Arc<Api>, request: Request) -> Result<Response> {
-    let viewer = request.viewer.clone();
-    let body = request.json(BODY_LIMIT).await?;
-    let query = pairs::parse(&body, &api.settings.date_format, api.settings.query_limit)?;
-    Rows::of(&api, &viewer, query).respond().await
+    let (viewer, client) = (request.viewer.clone(), request.client);
+    let (format, limit) = (api.settings.date_format.clone(), api.settings.query_limit);
+    let (query, _) = request.body()?.read(move |body| Ok(pairs::parse(&body, &format, limit)?)).await?;
+    Rows::of(&api, &viewer, client, query).respond().await
 }
 
 /// `POST /filterdataproducts`
 pub(crate) async fn filter(api: Arc<Api>, request: Request) -> Result<Response> {
-    let (viewer, headers) = (request.viewer.clone(), request.headers.clone());
-    let body = request.json(BODY_LIMIT).await?;
-    let (mut query, mut page) = grid::parse(&body)?;
-    let list = api.pages.list(&headers, &query);
-    match Token::read(&body, &query)? {
-        Some(token) => token.follow_on(&body, &mut page, &mut query),
-        None => api.pages.follow_on(list, page.page, &mut query),
-    }
+    let (viewer, client, headers) = (request.viewer.clone(), request.client, request.headers.clone());
+    let own = api.clone();
+    // What came of the body is much less than the body, and lives as long as the search.
+    let read = move |body: Value| {
+        let (mut query, mut page) = grid::parse(&body)?;
+        let list = own.pages.list(&headers, &query);
+        match Token::read(&body, &query)? {
+            Some(token) => token.follow_on(&body, &mut page, &mut query),
+            None => own.pages.follow_on(list, page.page, &mut query),
+        }
+        Ok((query, page, list, page_token::search(&body)))
+    };
+    let ((query, page, list, search), _) = request.body()?.read(read).await?;
     let full = query.limit;
-    let rows = Rows::of(&api, &viewer, query).all().await?;
+    let rows = Rows::of(&api, &viewer, client, query).all().await?;
     let Page { page, page_size } = page;
-    let token = rows.end.as_ref().filter(|_| rows.count == full).and_then(|end| Token::of(&body, page + 1, end));
+    let end = rows.end.as_ref().filter(|_| rows.count == full);
+    let token = search.zip(end).and_then(|(search, end)| Token::of(search, page + 1, end));
     if let Some(end) = rows.end {
         api.pages.remember(list, page, end);
     }
@@ -47,7 +52,8 @@ pub(crate) async fn filter(api: Arc<Api>, request: Request) -> Result<Response> 
 
 /// `GET /muidatagridconfig`
 pub(crate) async fn columns(api: Arc<Api>, request: Request) -> Result<Response> {
-    let keys = keys(&api, &request.viewer).await?;
+    let _turn = api.limits.turn(request.client).await?;
+    let keys = keys(&api, &request).await?;
     let mut config = json!({ "columns": column::columns(&keys) });
     if keys.left_out > 0 {
         config["columns_left_out"] = keys.left_out.into();
@@ -57,13 +63,14 @@ pub(crate) async fn columns(api: Arc<Api>, request: Request) -> Result<Response>
 
 /// `GET /en/humanreadable`
 pub(crate) async fn labels(api: Arc<Api>, request: Request) -> Result<Response> {
-    Ok(reply::json(&column::human_readable(&keys(&api, &request.viewer).await?)))
+    let _turn = api.limits.turn(request.client).await?;
+    Ok(reply::json(&column::human_readable(&keys(&api, &request).await?)))
 }
 
 /// The keys that rows have; none where the store cannot be asked. The columns and labels that do not depend on it are
 /// true all the same, and a dashboard that is loaded meanwhile can say what is wrong.
-async fn keys(api: &Api, viewer: &Viewer) -> Result<ColumnKeys> {
-    match api.store.keys(viewer).await {
+async fn keys(api: &Api, request: &Request) -> Result<ColumnKeys> {
+    match api.store.keys(&request.viewer).await {
         Err(StoreError::Unavailable(why) | StoreError::TooLong(why)) => {
             warn!("columns and labels are answered without those of the metadata: {why}");
             Ok(ColumnKeys::default())

@@ -19,6 +19,15 @@ pub struct Annotation {
     pub timestamp_modified: DateTime<Utc>,
 }
 
+/// Some of a product's annotations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Part {
+    /// The annotations, oldest first.
+    pub annotations: Vec<Annotation>,
+    /// Whether none comes after them.
+    pub is_last: bool,
+}
+
 /// A text that somebody writes to a product.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {

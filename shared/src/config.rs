@@ -165,8 +165,16 @@ pub const VARIABLES: &[Variable] = &[
         "on",
         "whether an answer to a token sets a session cookie, by which a browser is known where it sends no token: on or off",
     ),
-    variable("DPD_MAX_REQUESTS", "256", "requests answered at once, without downloads; further ones get 503"),
-    variable("DPD_MAX_DOWNLOADS", "1000", "downloads at once; further ones get 503"),
+    variable(
+        "DPD_MAX_REQUESTS",
+        "256",
+        "requests at once, without downloads, three quarters of them for one address; further ones get 503",
+    ),
+    variable(
+        "DPD_MAX_DOWNLOADS",
+        "1000",
+        "downloads at once, three quarters of them for one address; further ones get 503",
+    ),
     variable(
         "DPD_IDLE_SECONDS",
         "75",

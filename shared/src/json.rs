@@ -3,6 +3,7 @@
 //! Numbers that neither 64 bits nor a double can hold keep their text, as those of metadata files do: a JSON parser would
 //! make others of them in silence.
 
+use crate::bounded::{self, NotRead};
 use memchr::memchr2;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -13,23 +14,23 @@ pub enum BadJson {
     /// They are no text in the encoding that they begin in.
     #[error("the bytes are no {0}")]
     Encoding(&'static str),
-    /// The text is no JSON.
-    #[error("{0}")]
-    Syntax(#[from] serde_json::Error),
+    /// The text is no JSON, or more than is read.
+    #[error(transparent)]
+    NotRead(#[from] NotRead),
 }
 
 /// Reads JSON in UTF-8, UTF-16 or UTF-32 of either byte order, with or without a byte order mark.
 ///
 /// # Errors
-/// Where the bytes are no text, or the text is no JSON.
+/// Where the bytes are no text, or the text is no JSON or has more than [`bounded::MOST`] values.
 pub fn parse(bytes: &[u8]) -> Result<Value, BadJson> {
     let text = decode(bytes)?;
     let exact = exact(&text);
-    match (serde_json::from_str(&exact), &exact) {
-        (Ok(value), _) => Ok(value),
-        (Err(error), Cow::Borrowed(_)) => Err(error.into()),
+    let read = |text: &str| bounded::from_slice(text.as_bytes(), bounded::MOST);
+    match (read(&exact), &exact) {
         // Places in the text are those that the client knows.
-        (Err(error), Cow::Owned(_)) => Err(serde_json::from_str::<Value>(&text).err().unwrap_or(error).into()),
+        (Err(NotRead::Syntax(error)), Cow::Owned(_)) => Err(read(&text).err().unwrap_or(error.into()).into()),
+        (read, _) => Ok(read?),
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Permissions {
 struct Own {
     mode: Mutex<Mode>,
     asked: AtomicUsize,
+    under_way: AtomicUsize,
+    most: AtomicUsize,
 }
 
 /// Whatever a request and its answer go over.
@@ -69,7 +71,9 @@ impl Permissions {
     pub fn over(line: impl Fn(TcpStream) -> Box<dyn Line> + Send + Sync + 'static) -> Permissions {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("its address").port();
-        let own = Arc::new(Own { mode: Mutex::new(Mode::Well), asked: AtomicUsize::new(0) });
+        let mode = Mutex::new(Mode::Well);
+        let [asked, under_way, most] = [(); 3].map(|()| AtomicUsize::new(0));
+        let own = Arc::new(Own { mode, asked, under_way, most });
         let (serving, line) = (own.clone(), Arc::new(line));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -96,6 +100,11 @@ impl Permissions {
         *self.own.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
     }
 
+    /// How many questions were under way at once so far, at the most.
+    pub fn most(&self) -> usize {
+        self.own.most.load(Ordering::Relaxed)
+    }
+
     /// How often it was asked so far.
     pub fn asked(&self) -> usize {
         self.own.asked.load(Ordering::Relaxed)
@@ -109,6 +118,15 @@ impl Permissions {
 pub fn nowhere() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     format!("http://{}", listener.local_addr().expect("its address"))
+}
+
+/// A question that is not answered yet.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Own {
@@ -127,6 +145,8 @@ impl Own {
             head.push(text);
         }
         self.asked.fetch_add(1, Ordering::Relaxed);
+        self.most.fetch_max(self.under_way.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let _under_way = UnderWay(&self.under_way);
         let path = head.first()?.split(' ').nth(1)?.to_owned();
         let token = head.iter().find_map(|line| {
             line.to_ascii_lowercase().starts_with("authorization: bearer ").then(|| line[22..].to_owned())

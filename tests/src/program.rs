@@ -403,6 +403,17 @@ impl Server {
         let line = status.lines().find(|line| line.starts_with(name)).expect("the figure");
         line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).expect("a number") * 1024
     }
+
+    /// How much its threads have worked so far, in clock ticks (of 10 ms on most machines).
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("its figures");
+        // What stands behind the program's name, which may hold anything.
+        let (_, figures) = stat.rsplit_once(')').expect("a name");
+        figures.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    }
 }
 
 impl Drop for Server {
@@ -446,4 +457,18 @@ pub fn read_all(mut stream: &TcpStream, patience: Duration) -> String {
         all.extend_from_slice(&part[..read]);
     }
     String::from_utf8_lossy(&all).into_owned()
+}
+
+/// A connection from another address of this machine.
+///
+/// # Panics
+/// When none can be made.
+pub fn connect_from(address: [u8; 4], port: u16) -> TcpStream {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    bind(&socket, &std::net::SocketAddr::from((address, 0))).expect("an address");
+    connect(&socket, &std::net::SocketAddr::from(([127, 0, 0, 1], port))).expect("a connection");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(crate::PATIENCE)).expect("a timeout");
+    stream
 }

@@ -5,10 +5,12 @@
 //! before. Where no service is configured nobody is in any group, and headers are not looked at.
 
 pub(crate) mod origin;
+mod pace;
 mod permissions;
 mod seal;
 mod session;
 mod token;
+mod trouble;
 
 use crate::error::{ApiError, Result};
 use permissions::{Failure, Permissions};

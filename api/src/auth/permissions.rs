@@ -4,7 +4,9 @@
 //! once. Whoever waits for an answer shares it with all who wait for the same; it is asked for to its end even when all
 //! of them go.
 
-use super::token::Token;
+use super::pace::Pace;
+use super::token::{Digest, Token};
+use super::trouble::Trouble;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Collected, Empty, LengthLimitError, Limited};
 use hyper::{Request, StatusCode, Uri, header};
@@ -15,9 +17,9 @@ use moka::Expiry;
 use moka::future::Cache;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tracing::{info, warn};
+use tracing::warn;
 
 /// How long one answer may take.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -33,6 +35,9 @@ const OVERHEAD: usize = 256;
 const LARGEST: usize = 1024 * 1024;
 /// The longest name, in bytes.
 const LONGEST_NAME: usize = 1024;
+
+/// What is said where nobody is there to be asked.
+pub(super) const UNREACHABLE: &str = "the permissions service cannot be reached";
 
 /// Why nothing is known of a caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +77,7 @@ enum Attempt {
 struct Question<T> {
     uri: Option<Uri>,
     read: fn(&Value) -> Option<T>,
-    answers: Cache<[u8; 32], Answer<T>>,
+    answers: Cache<Digest, Answer<T>>,
 }
 
 /// The service.
@@ -80,8 +85,8 @@ pub(super) struct Permissions {
     ways: Option<Ways>,
     groups: Question<Arc<BTreeSet<String>>>,
     name: Question<Arc<str>>,
-    /// Why it could not be asked last time.
-    trouble: Mutex<Option<Arc<str>>>,
+    pace: Pace,
+    trouble: Trouble,
 }
 
 impl Permissions {
@@ -93,7 +98,8 @@ impl Permissions {
                 groups.iter().map(String::len).sum()
             }),
             name: Question::new(base, "/v2/user/profile", name_of, |name| name.len()),
-            trouble: Mutex::default(),
+            pace: Pace::new(),
+            trouble: Trouble::default(),
         }
     }
 
@@ -107,9 +113,9 @@ impl Permissions {
         self.ask(|own| &own.name, token, patience).await
     }
 
-    /// Why the service could not be asked last time.
+    /// Why the service could not be asked lately.
     pub(super) fn trouble(&self) -> Option<Arc<str>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.trouble.told()
     }
 
     async fn ask<T: Clone + Send + Sync + 'static>(
@@ -124,7 +130,16 @@ impl Permissions {
         let (own, token) = (self.clone(), token.clone());
         let asking = tokio::spawn(async move {
             let question = question(&own);
-            question.answers.get_with(token.digest(), own.answer(question, &token)).await
+            let asked = async {
+                let turn = own.pace.turn(token.digest(), LIMIT).await.ok_or(())?;
+                let answer = own.answer(question, &token).await;
+                drop(turn);
+                Ok::<_, ()>(answer)
+            };
+            // That there was no turn is not kept.
+            let crowded =
+                |_| Err(Failure::unavailable("too many new tokens are to be asked about; try again in a moment"));
+            question.answers.try_get_with(token.digest(), asked).await.unwrap_or_else(crowded)
         });
         match tokio::time::timeout(patience, asking).await {
             Ok(Ok(answer)) => answer,
@@ -138,7 +153,10 @@ impl Permissions {
         let unreadable = || Failure::unavailable("the permissions service's answer is not what it should be");
         let read = |value| (question.read)(&value).ok_or_else(unreadable);
         let answer = asked.unwrap_or_else(|_| Err(no_answer())).and_then(read);
-        self.note(answer.as_ref().err());
+        self.trouble.note(token.digest(), answer.as_ref().err());
+        if answer.is_ok() {
+            self.pace.is_good(token.digest()).await;
+        }
         answer
     }
 
@@ -155,26 +173,11 @@ impl Permissions {
         let body = answer.map_err(|(Attempt::BrokeOff(failure) | Attempt::Failed(failure))| failure)?;
         serde_json::from_slice(&body).map_err(|_| Failure::unavailable("the permissions service's answer is no JSON"))
     }
-
-    /// Remembers how the service is, and says so in the log when that changes.
-    fn note(&self, failure: Option<&Failure>) {
-        let trouble = match failure {
-            Some(Failure::Unavailable(why)) => Some(why.clone()),
-            Some(Failure::Refused) | None => None,
-        };
-        let mut before = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&*before, &trouble) {
-            (old, Some(why)) if old.as_ref() != Some(why) => warn!("{why}; callers count as being in no group"),
-            (Some(_), None) => info!("the permissions service answers again"),
-            _ => {}
-        }
-        *before = trouble;
-    }
 }
 
 impl<T: Clone + Send + Sync + 'static> Question<T> {
     fn new(base: &str, path: &str, read: fn(&Value) -> Option<T>, bytes: fn(&T) -> usize) -> Question<T> {
-        let weight = move |_: &[u8; 32], answer: &Answer<T>| {
+        let weight = move |_: &Digest, answer: &Answer<T>| {
             let bytes = OVERHEAD + answer.as_ref().map_or(0, bytes);
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
@@ -186,8 +189,8 @@ impl<T: Clone + Send + Sync + 'static> Question<T> {
 /// How long answers count.
 struct Lifetime;
 
-impl<T> Expiry<[u8; 32], Answer<T>> for Lifetime {
-    fn expire_after_create(&self, _: &[u8; 32], answer: &Answer<T>, _: Instant) -> Option<Duration> {
+impl<T> Expiry<Digest, Answer<T>> for Lifetime {
+    fn expire_after_create(&self, _: &Digest, answer: &Answer<T>, _: Instant) -> Option<Duration> {
         Some(if answer.is_ok() { KEPT } else { MOMENT })
     }
 }
@@ -205,7 +208,7 @@ async fn attempt(http: &Http, uri: &Uri, token: &Token) -> Result<Bytes, Attempt
         .body(Empty::new())
         .map_err(|_| failed("the permissions service cannot be asked"))?;
     let response = http.request(request).await.map_err(|error| match error.is_connect() {
-        true => failed("the permissions service cannot be reached"),
+        true => failed(UNREACHABLE),
         false => Attempt::BrokeOff(Failure::unavailable("the permissions service broke off")),
     })?;
     match response.status() {

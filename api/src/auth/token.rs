@@ -3,13 +3,16 @@
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use warp::http::{HeaderMap, HeaderValue, header};
 
 /// The longest token, in bytes.
 const LONGEST: usize = 8 * 1024;
 /// What stands before it in the header, as we write it.
 const SCHEME: &str = "Bearer ";
+
+/// What a token is known by: it cannot be turned back into one.
+pub(super) type Digest = [u8; 32];
 
 /// What a request says of who sent it.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,8 +55,8 @@ impl Token {
         self.0.clone()
     }
 
-    /// What answers about it are kept under: it cannot be turned back into a token.
-    pub(super) fn digest(&self) -> [u8; 32] {
+    /// What answers about it are kept under.
+    pub(super) fn digest(&self) -> Digest {
         Sha256::digest(self.0.as_bytes()).into()
     }
 }

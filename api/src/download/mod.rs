@@ -35,7 +35,7 @@ use tracing::debug;
 /// `POST /download`
 pub(crate) async fn by_body(api: Arc<Api>, request: Request) -> Result<Response> {
     let (head, viewer) = (request.head(), request.viewer.clone());
-    let wanted = wanted(&request.object().await?)?;
+    let wanted = request.body()?.read_object(|body| wanted(&body)).await?;
     archive(api, head, &viewer, &wanted).await
 }
 

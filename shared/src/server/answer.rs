@@ -1,7 +1,7 @@
-//! What answers on one connection: a service, with note taken of when its answers begin and end, and with what all answers
-//! have in common.
+//! What answers on one connection: a service, with note taken of when its answers begin and end and how much of them there is
+//! to send, and with what all answers have in common.
 
-use super::connections::{Connection, Held};
+use super::connections::{Client, Connection};
 use super::target;
 use crate::clock;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
@@ -29,12 +29,13 @@ where
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         self.connection.begin();
         let connection = self.connection.clone();
         if let Some((status, detail)) = target::refusal(&request) {
             return Box::pin(async move { Ok(finished(refused(status, detail), connection)) });
         }
+        request.extensions_mut().insert(Client(connection.clone()));
         let answer = self.service.call(request);
         Box::pin(async move { Ok(finished(answer.await?.map(|body| Sent::Parts(Box::pin(body))), connection)) })
     }
@@ -54,8 +55,8 @@ fn finished<B: Body>(mut response: Response<Sent<B>>, connection: Arc<Connection
     // Browsers are to take answers for what they say they are.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.extend(HeaderValue::try_from(date()).ok().map(|date| (DATE, date)));
-    let end = End { connection, held: response.extensions_mut().remove() };
-    response.map(|body| Noted { body, _end: end })
+    connection.answer(response.extensions_mut().remove());
+    response.map(|body| Noted { body, end: End(connection) })
 }
 
 /// The time as headers write it. It is asked for each time: hyper's own goes on from the latest that it ever saw, also
@@ -67,7 +68,7 @@ pub(super) fn date() -> String {
 /// A body whose end is noted.
 pub(super) struct Noted<B> {
     body: Sent<B>,
-    _end: End,
+    end: End,
 }
 
 /// What is sent.
@@ -79,14 +80,11 @@ enum Sent<B> {
 }
 
 /// Notes the end of an answer when dropped.
-struct End {
-    connection: Arc<Connection>,
-    held: Option<Held>,
-}
+struct End(Arc<Connection>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.connection.end(self.held.take());
+        self.0.end();
     }
 }
 
@@ -95,11 +93,15 @@ impl<B: Body<Data = Bytes>> Body for Noted<B> {
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        match &mut self.body {
+        let frame = match &mut self.body {
             Sent::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Sent::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Sent::Parts(body) => body.as_mut().poll_frame(cx),
+        };
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            self.end.0.hand(frame.data_ref().map_or(0, Bytes::len));
         }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

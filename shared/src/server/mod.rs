@@ -8,7 +8,7 @@ mod connections;
 mod stream;
 mod target;
 
-pub use connections::Held;
+pub use connections::{Awaited, Client, Held};
 
 use crate::process;
 use crate::telemetry::say;
@@ -85,9 +85,9 @@ pub async fn serve<S, B>(
             accepted = accept(&listener, &connections) => accepted,
         };
         match accepted {
-            Ok(stream) => {
+            Ok((stream, from)) => {
                 let service = service.clone();
-                tokio::spawn(answer(stream, connections.open(), service, patience, graceful.watcher()));
+                tokio::spawn(answer(stream, connections.open(from.ip()), service, patience, graceful.watcher()));
             }
             Err(error) => {
                 warn!("no connection can be accepted: {error}");
@@ -100,9 +100,9 @@ pub async fn serve<S, B>(
     let _ = tokio::time::timeout(grace(), graceful.shutdown()).await;
 }
 
-async fn accept(listener: &TcpListener, connections: &Connections) -> std::io::Result<TcpStream> {
+async fn accept(listener: &TcpListener, connections: &Connections) -> std::io::Result<(TcpStream, SocketAddr)> {
     connections.room().await;
-    Ok(listener.accept().await?.0)
+    listener.accept().await
 }
 
 /// Answers on one connection until it ends or is to make way.
@@ -139,7 +139,7 @@ where
                 debug!("a connection ended: {error}");
             }
         }
-        () = connection.evicted() => debug!("an idle connection made way"),
+        () = connection.evicted() => debug!("a connection whose client was waited for made way"),
     }
 }
 

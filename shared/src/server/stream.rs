@@ -1,11 +1,12 @@
-//! One connection's bytes: tells when an answer has left, waits no longer for requests than it may, and gives words to the
-//! errors that hyper answers by itself.
+//! One connection's bytes: tells how much of an answer has left, waits no longer for requests than it may, and gives words to
+//! the errors that hyper answers by itself.
 
 use super::answer::date;
 use super::connections::Connection;
 use super::{HEAD_TIMEOUT, error_body};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt::set_socket_linger;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -94,6 +95,14 @@ impl Stream {
         Poll::Ready(Some(Ok(())))
     }
 
+    /// Takes note of what was written.
+    fn noted(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &written {
+            self.connection.left(*bytes);
+        }
+        written
+    }
+
     /// Reads and throws away. A connection that is closed with something unread is reset, and what was sent last is lost.
     fn poll_thrown_away(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(until) = &mut self.lingering else { return Poll::Ready(()) };
@@ -106,6 +115,15 @@ impl Stream {
             }
         }
         Poll::Ready(())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.connection.is_cut_off() {
+            // Else the kernel would keep what it has, and send it for as long as it is taken.
+            let _ = set_socket_linger(self.inner.inner(), Some(Duration::ZERO));
+        }
     }
 }
 
@@ -130,7 +148,10 @@ impl Write for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match ready!(self.poll_instead(cx, bytes)) {
             Some(sent) => Poll::Ready(sent.map(|()| bytes.len())),
-            None => Pin::new(&mut self.inner).poll_write(cx, bytes),
+            None => {
+                let written = Pin::new(&mut self.inner).poll_write(cx, bytes);
+                self.noted(written)
+            }
         }
     }
 
@@ -141,7 +162,10 @@ impl Write for Stream {
     ) -> Poll<io::Result<usize>> {
         match ready!(self.poll_instead(cx, parts.first().map_or(&[], |part| part))) {
             Some(sent) => Poll::Ready(sent.map(|()| parts.iter().map(|part| part.len()).sum())),
-            None => Pin::new(&mut self.inner).poll_write_vectored(cx, parts),
+            None => {
+                let written = Pin::new(&mut self.inner).poll_write_vectored(cx, parts);
+                self.noted(written)
+            }
         }
     }
 

@@ -8,7 +8,7 @@ pub mod memory;
 pub mod postgres;
 
 use crate::access::Viewer;
-use crate::annotation::{Annotation, Draft, Revision};
+use crate::annotation::{Annotation, Draft, Part, Revision};
 use crate::column::ColumnKeys;
 use crate::flow::{Flow, FlowId};
 use crate::folder::Folder;
@@ -306,13 +306,16 @@ pub trait Store: Send + Sync {
     fn annotations(&self) -> Option<&dyn Annotations>;
 }
 
+/// How many annotations one author may write of one product.
+pub const ANNOTATIONS: usize = 1000;
+
 /// Where annotations are kept.
 #[async_trait]
 pub trait Annotations: Send + Sync {
-    /// Those of a product, oldest first.
-    async fn list(&self, product: Uuid) -> Result<Vec<Annotation>>;
-    /// Adds one.
-    async fn create(&self, draft: &Draft) -> Result<()>;
+    /// Those of a product, oldest first, from the one on that follows on `after`: as many as do not take much memory.
+    async fn list(&self, product: Uuid, after: Option<&Annotation>) -> Result<Part>;
+    /// Adds one; false where its author has written as many of the product as [`ANNOTATIONS`].
+    async fn create(&self, draft: &Draft) -> Result<bool>;
     /// The product that one is of; `None` where there is no such annotation.
     async fn product_of(&self, id: i64) -> Result<Option<Uuid>>;
     /// Writes one anew.

@@ -69,12 +69,41 @@ fn whatever_is_wrong_with_it_what_is_guarded_stays_shut() {
         let answer = site.api.ask("POST", "/download", Some(MEMBER), by_uid.as_bytes());
         assert_eq!(answer.status, 403, "{mode:?}");
         assert!(answer.json()["detail"].as_str().expect("a detail").contains(says), "{mode:?}: {}", answer.json());
+        // One token may be what is wrong, and three are not.
+        assert_eq!(trouble(&site.api), Value::Null, "{mode:?}");
+        let _ = ["another", "yet-another"].map(|token| seen(&site.api, token));
         assert!(trouble(&site.api).as_str().expect("an error").contains(says), "{mode:?}: {}", trouble(&site.api));
         // A failure is forgotten in a moment.
         site.permissions.set(Mode::Well);
         tests::wait_for("the groups", || (seen(&site.api, MEMBER) == 2).then_some(()));
         assert_eq!(trouble(&site.api), Value::Null);
     }
+}
+
+#[test]
+fn tokens_that_nobody_gave_ask_little_and_keep_nobody_out() {
+    let site = standalone(fill, &[]);
+    assert_eq!(seen(&site.api, MEMBER), 2);
+    site.permissions.set(Mode::Slowly(Duration::from_millis(50)));
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for part in 0..24 {
+            let api = &site.api;
+            scope.spawn(move || {
+                for n in 0..20 {
+                    let answer = api.ask("GET", "/status", Some(&format!("made-up-{part}-{n}")), b"");
+                    assert_eq!(answer.status, 200);
+                }
+            });
+        }
+    });
+    let most = 50 * (usize::try_from(begun.elapsed().as_secs()).expect("seconds") + 1);
+    assert!(site.permissions.asked() <= 1 + most, "{} of at most {most}", site.permissions.asked());
+    assert!(site.permissions.most() <= 16, "{}", site.permissions.most());
+    assert_eq!(seen(&site.api, MEMBER), 2);
+    assert_eq!(trouble(&site.api), Value::Null);
+    // Nor does it mean anything that some cannot be asked about: whoever is new comes to his groups a moment later.
+    tests::wait_for("his groups", || (seen(&site.api, COLLEAGUE) == 2).then_some(()));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Clients that open connections and leave them, that stop reading, that ask for more than there is, and that speak no HTTP.
 
-use super::{both, standalone};
+use super::{both, daemons};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
@@ -11,6 +11,9 @@ use tests::program::{Server, binary, read_all, with_bare_environment};
 use tests::volume::Volume;
 
 const BLOCK: &str = "eb-a-20240101-1";
+/// A request whose body does not come.
+pub(super) const UNFINISHED: &[u8] =
+    b"POST /dataproductsearch HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{";
 
 /// A product of a file without bytes on disk, as large as is wished.
 fn large(volume: &Volume, bytes: u64) {
@@ -19,7 +22,7 @@ fn large(volume: &Volume, bytes: u64) {
     fs::OpenOptions::new().write(true).open(volume.at("eb/large")).expect("it").set_len(bytes).expect("its length");
 }
 
-fn request(path: &str, body: &Value) -> Vec<u8> {
+pub(super) fn request(path: &str, body: &Value) -> Vec<u8> {
     let body = body.to_string();
     format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
@@ -28,7 +31,7 @@ fn request(path: &str, body: &Value) -> Vec<u8> {
     .into()
 }
 
-fn sent(server: &Server, bytes: &[u8]) -> TcpStream {
+pub(super) fn sent(server: &Server, bytes: &[u8]) -> TcpStream {
     let mut stream = server.connect();
     stream.write_all(bytes).expect("sent");
     stream
@@ -92,6 +95,7 @@ fn idle_connections_do_not_starve_a_new_one() {
     for running in both(|volume| large(volume, 64 << 20), &[]) {
         idle_connections_make_way(&running.api, count, b"");
         idle_connections_make_way(&running.api, count / 4, b"GET /status HTTP/1.1\r\nHost:");
+        idle_connections_make_way(&running.api, count / 2, UNFINISHED);
     }
 }
 
@@ -104,6 +108,7 @@ fn few_files_are_enough() {
     command.args(["--listen", "127.0.0.1:0"]);
     let server = Server::with(command, true);
     idle_connections_make_way(&server, 1000, b"");
+    idle_connections_make_way(&server, 1000, UNFINISHED);
     assert_eq!(server.folders(), ["eb"]);
 }
 
@@ -127,50 +132,61 @@ fn who_stops_reading_is_cut_off_and_who_reads_slowly_is_not() {
 
 #[test]
 fn more_requests_than_there_may_be_are_told_to_come_again() {
-    let variables = [("DPD_MAX_REQUESTS", "2"), ("DPD_MAX_DOWNLOADS", "1")];
-    for running in both(|volume| large(volume, 1 << 30), &variables) {
-        let api = &running.api;
-        let unfinished = b"POST /dataproductsearch HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{";
-        let mut held = Vec::new();
-        let refused = tests::wait_for("no place", || {
-            held.push(sent(api, unfinished));
-            Some(api.get("/en/humanreadable")).filter(|answer| answer.status == 503)
-        });
-        assert_eq!(refused.header("retry-after"), "5");
-        assert!(refused.json()["detail"].as_str().expect("a detail").contains("requests at once"));
-        // How it stands is told however busy it is, and downloads have places of their own.
-        for path in ["/status", "/livez", "/readyz"] {
-            assert_eq!(api.get(path).status, 200, "{path}");
-        }
-        let running_download = download(api);
-        let second = api.post("/download", &json!({"execution_block": BLOCK}));
-        assert_eq!((second.status, second.header("retry-after")), (503, "5"));
-        drop(held);
-        tests::wait_for("a place", || (api.get("/en/humanreadable").status == 200).then_some(()));
-        drop(running_download);
-        tests::wait_for("a place", || {
-            let mut stream = sent(api, &request("/download", &json!({"execution_block": BLOCK})));
-            let line = first_line(&stream);
-            let _ = stream.read(&mut [0]);
-            (line == "HTTP/1.1 200 OK").then_some(())
-        });
+    let variables = [("DPD_MAX_REQUESTS", "4"), ("DPD_MAX_DOWNLOADS", "1"), ("DPD_POSTGRESQL_TIMEOUT_SECONDS", "3600")];
+    let running = daemons(|volume| large(volume, 1 << 30), &variables);
+    let (api, database) = (&running.api, &running.site.as_ref().expect("a site").database);
+    let uid = api.search(&[])[0]["uid"].as_str().expect("a uid").to_owned();
+    // Work that does not end. One address has three quarters of the places.
+    database.execute("BEGIN; LOCK TABLE annotation IN ACCESS EXCLUSIVE MODE");
+    let wanted = format!("GET /annotations/{uid} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let held: Vec<TcpStream> = (0..3).map(|_| sent(api, wanted.as_bytes())).collect();
+    tests::wait_for("the work", || {
+        database.execute("SELECT pg_stat_clear_snapshot()");
+        let waiting =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        (database.value(waiting).as_u64() >= Some(3)).then_some(())
+    });
+    let refused = api.get("/en/humanreadable");
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.header("retry-after"), "5");
+    assert!(refused.json()["detail"].as_str().expect("a detail").contains("requests at once"), "{}", refused.json());
+    // How it stands is told however busy it is.
+    for path in ["/status", "/livez", "/readyz"] {
+        assert_eq!(api.get(path).status, 200, "{path}");
     }
+    let wanted = b"GET /en/humanreadable HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let port = api.url.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()).expect("a port");
+    let other = tests::program::connect_from([127, 0, 0, 2], port);
+    (&other).write_all(wanted).expect("sent");
+    assert_eq!(first_line(&other), "HTTP/1.1 200 OK");
+    database.execute("ROLLBACK");
+    held.iter().for_each(|stream| assert_eq!(first_line(stream), "HTTP/1.1 204 No Content"));
+    tests::wait_for("a place", || (api.get("/en/humanreadable").status == 200).then_some(()));
+    // Downloads have places of their own.
+    let running_download = download(api);
+    let second = api.post("/download", &json!({"execution_block": BLOCK}));
+    assert_eq!((second.status, second.header("retry-after")), (503, "5"));
+    drop(running_download);
+    tests::wait_for("a place", || {
+        let mut stream = sent(api, &request("/download", &json!({"execution_block": BLOCK})));
+        let line = first_line(&stream);
+        let _ = stream.read(&mut [0]);
+        (line == "HTTP/1.1 200 OK").then_some(())
+    });
 }
 
 #[test]
-fn an_answer_has_its_place_until_it_has_left() {
-    let running = standalone(|_| (), &[("DPD_MAX_REQUESTS", "1")]);
-    let metadata = json!({"execution_block": BLOCK, "text": "x".repeat(15 << 20)});
-    assert_eq!(running.api.post("/ingestnewmetadata", &metadata).status, 201);
-    let wanted = request("/dataproductmetadata", &json!({"execution_block": BLOCK}));
-    // The place of the request before is free a moment after its answer.
-    let unread = tests::wait_for("a place", || {
+fn an_answer_that_is_made_takes_nobodys_place() {
+    for running in both(|_| (), &[("DPD_MAX_REQUESTS", "1")]) {
+        let metadata = json!({"execution_block": BLOCK, "text": "x".repeat(15 << 20)});
+        assert_eq!(running.api.post("/ingestnewmetadata", &metadata).status, 201);
+        let wanted = request("/dataproductmetadata", &json!({"execution_block": BLOCK}));
         let unread = sent(&running.api, &wanted);
-        (first_line(&unread) == "HTTP/1.1 200 OK").then_some(unread)
-    });
-    assert_eq!(running.api.get("/en/humanreadable").status, 503);
-    assert!(read_all(&unread, tests::PATIENCE).len() > 15 << 20);
-    tests::wait_for("its place", || (running.api.get("/en/humanreadable").status == 200).then_some(()));
+        assert_eq!(first_line(&unread), "HTTP/1.1 200 OK");
+        assert_eq!(running.api.get("/en/humanreadable").status, 200);
+        // And it is all there, however late it is taken.
+        assert!(read_all(&unread, tests::PATIENCE).len() > 15 << 20);
+    }
 }
 
 #[test]

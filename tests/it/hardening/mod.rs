@@ -1,11 +1,18 @@
-//! Whoever means no good, or does not mean it: [`connections`] are about clients that take, hold and stall, [`input`] about what
-//! they send and write to the volume, [`keys`] about keys without number, [`paths`] about ways out of it, [`time`] about what takes long. All of it on either
-//! program.
+//! Whoever means no good, or does not mean it: [`connections`] are about clients that take, hold and stall, [`slow_clients`]
+//! about those that take their time, [`bodies`], [`annotations`], [`pages`] and [`keys`] about what takes memory and time,
+//! [`input`] about what they send and write to the volume, [`paths`] about ways out of it, [`time`] about what takes long,
+//! [`reindex`] about what is asked for again and again, [`command`] about what is done to those who use `dpd` or read a log.
 
+mod annotations;
+mod bodies;
+mod command;
 mod connections;
 mod input;
 mod keys;
+mod pages;
 mod paths;
+mod reindex;
+mod slow_clients;
 mod time;
 
 use crate::daemons::Site;

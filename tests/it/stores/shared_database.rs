@@ -125,7 +125,7 @@ fn draft(product: Uuid, text: &str, author: &str) -> Draft {
 }
 
 async fn annotations(store: &dyn Store, product: Uuid) -> Vec<Annotation> {
-    store.annotations().expect("annotations").list(product).await.expect("a list")
+    store.annotations().expect("annotations").list(product, None).await.expect("a list").annotations
 }
 
 async fn texts(store: &dyn Store, product: Uuid) -> Vec<String> {

@@ -2,12 +2,15 @@
 
 use super::PostgresStore;
 use super::columns::{Cells, day};
-use crate::annotation::{Annotation, Draft, Revision};
+use crate::annotation::{Annotation, Draft, Part, Revision};
 use crate::filter::{Comparison, Test, Text, fold};
-use crate::store::Result;
+use crate::store::{ANNOTATIONS, Result};
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
+/// How many annotations are read at once, and about how many bytes of them.
+const PART: i64 = 250;
+const PART_BYTES: i64 = 256 * 1024;
 /// How many annotations are looked at with one statement.
 const PAGE: i64 = 1000;
 
@@ -65,12 +68,17 @@ async fn fold_page(connection: &mut PgConnection, prefix: &str, after: i64) -> R
     Ok(page.last().map(|(id, ..)| *id))
 }
 
-pub(super) async fn create(connection: &mut PgConnection, prefix: &str, draft: &Draft) -> Result<()> {
+/// Adds an annotation; false where its author has written enough of this product.
+pub(super) async fn create(connection: &mut PgConnection, prefix: &str, draft: &Draft) -> Result<bool> {
     let Cells { value, day } = Cells::of(&draft.text.clone().into());
-    sqlx::query(
+    // First, since it has those wait who write at the same time, so that each counts all before.
+    touch(connection, prefix).await?;
+    let created = sqlx::query(
         // One look at the clock for both times.
         "INSERT INTO annotation (volume_prefix, data_product_uid, annotation_text, user_principal_name, value, day, \
-         timestamp_created, timestamp_modified) SELECT $1, $2, $3, $4, $5, $6, now, now FROM clock_timestamp() now",
+         timestamp_created, timestamp_modified) SELECT $1, $2, $3, $4, $5, $6, now, now FROM clock_timestamp() now \
+         WHERE (SELECT count(*) FROM annotation WHERE volume_prefix = $1 AND data_product_uid = $2 \
+         AND user_principal_name = $4) < $7",
     )
     .bind(prefix)
     .bind(draft.product)
@@ -78,9 +86,10 @@ pub(super) async fn create(connection: &mut PgConnection, prefix: &str, draft: &
     .bind(&draft.author)
     .bind(value)
     .bind(day)
-    .execute(&mut *connection)
+    .bind(i64::try_from(ANNOTATIONS).unwrap_or(i64::MAX))
+    .execute(connection)
     .await?;
-    touch(connection, prefix).await
+    Ok(created.rows_affected() > 0)
 }
 
 pub(super) async fn product_of(connection: &mut PgConnection, prefix: &str, id: i64) -> Result<Option<Uuid>> {
@@ -128,14 +137,32 @@ async fn touch(connection: &mut PgConnection, prefix: &str) -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn of(connection: &mut PgConnection, prefix: &str, product: Uuid) -> Result<Vec<Annotation>> {
+pub(super) async fn of(
+    connection: &mut PgConnection,
+    prefix: &str,
+    product: Uuid,
+    after: Option<&Annotation>,
+) -> Result<Part> {
     let annotations = sqlx::query_as(
-        "SELECT id, data_product_uid, annotation_text, user_principal_name, timestamp_created, timestamp_modified \
-         FROM annotation WHERE volume_prefix = $1 AND data_product_uid = $2 ORDER BY timestamp_created, id",
+        "SELECT id, data_product_uid, annotation_text, user_principal_name, timestamp_created, timestamp_modified, \
+         following FROM (SELECT *, count(*) OVER () AS following, \
+         sum(octet_length(annotation_text)) OVER (ORDER BY timestamp_created, id) - octet_length(annotation_text) AS before \
+         FROM annotation WHERE volume_prefix = $1 AND data_product_uid = $2 \
+         AND ($3::timestamptz IS NULL OR (timestamp_created, id) > ($3, $4)) \
+         ORDER BY timestamp_created, id LIMIT $5) a WHERE before < $6 ORDER BY timestamp_created, id",
     );
-    let rows: Vec<(i64, Uuid, String, String, _, _)> =
-        annotations.bind(prefix).bind(product).fetch_all(connection).await?;
-    let annotation = |(id, product, text, author, created, modified)| Annotation {
+    let rows: Vec<(i64, Uuid, String, String, _, _, i64)> = annotations
+        .bind(prefix)
+        .bind(product)
+        .bind(after.map(|after| after.timestamp_created))
+        .bind(after.map(|after| after.annotation_id))
+        .bind(PART)
+        .bind(PART_BYTES)
+        .fetch_all(connection)
+        .await?;
+    let following = rows.first().map_or(0, |row| row.6);
+    let is_last = i64::try_from(rows.len()).is_ok_and(|read| read >= following);
+    let annotation = |(id, product, text, author, created, modified, _)| Annotation {
         annotation_id: id,
         data_product_uid: product,
         annotation_text: text,
@@ -143,7 +170,7 @@ pub(super) async fn of(connection: &mut PgConnection, prefix: &str, product: Uui
         timestamp_created: created,
         timestamp_modified: modified,
     };
-    Ok(rows.into_iter().map(annotation).collect())
+    Ok(Part { annotations: rows.into_iter().map(annotation).collect(), is_last })
 }
 
 /// The numbers of the products that have an annotation which passes a test, in order.

@@ -41,7 +41,7 @@ use super::{
     Annotations, Change, Hit, Hits, Kind, Lookup, Outcome, Reindex, Result, SessionKey, Store, StoreError, Summary,
 };
 use crate::access::Viewer;
-use crate::annotation::{Annotation, Draft, Revision};
+use crate::annotation::{Annotation, Draft, Part, Revision};
 use crate::column::ColumnKeys;
 use crate::flow::{Flow, FlowId};
 use crate::folder::Folder;
@@ -470,22 +470,25 @@ async fn allow(connection: &mut PgConnection, limit: Duration) -> Result<()> {
 
 #[async_trait]
 impl Annotations for PostgresStore {
-    async fn list(&self, product: Uuid) -> Result<Vec<Annotation>> {
+    async fn list(&self, product: Uuid, after: Option<&Annotation>) -> Result<Part> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
-            let annotations = annotation::of(&mut session, &prefix, product).await;
+            let annotations = annotation::of(&mut session, &prefix, product, after).await;
             session.settle(annotations)
         };
         self.database.bounded(work).await
     }
 
-    async fn create(&self, draft: &Draft) -> Result<()> {
+    async fn create(&self, draft: &Draft) -> Result<bool> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
             let mut transaction = session.begin().await?;
-            annotation::create(&mut transaction, &prefix, draft).await?;
-            transaction.commit().await?;
-            session.settle(Ok(()))
+            let created = annotation::create(&mut transaction, &prefix, draft).await?;
+            match created {
+                true => transaction.commit().await?,
+                false => transaction.rollback().await?,
+            }
+            session.settle(Ok(created))
         };
         self.database.bounded(work).await
     }
