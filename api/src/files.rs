@@ -227,7 +227,8 @@ impl From<io::Error> for Closed {
     }
 }
 
-/// Opens a file of a product, unless one of the folders on the way is a product that the caller may not see, or may be one.
+/// Opens a file of a product, unless one of the folders on the way is a product that the caller may not see, was one lately,
+/// or may be one.
 fn open(volume: &Volume, selection: &Selection, top: &Folder, path: &Path) -> std::result::Result<Content, Closed> {
     let metadata_file = volume.origin().metadata_file.as_str();
     let root = volume.open()?;
@@ -242,9 +243,15 @@ fn open(volume: &Volume, selection: &Selection, top: &Folder, path: &Path) -> st
     for own in folders {
         at.push(own);
         pruned = pruned || prunes(volume, own);
-        folder = openat(&folder, own, flags, Mode::empty()).map_err(io::Error::from)?;
+        hidden = !selection.visible.has(&at) && (hidden || selection.hides(&at));
+        folder = match openat(&folder, own, flags, Mode::empty()) {
+            Ok(folder) => folder,
+            // Nothing of it is told, nor why it cannot be opened.
+            Err(_) if hidden => return Err(Closed::NotThere),
+            Err(error) => return Err(io::Error::from(error).into()),
+        };
         let may_be_product = statat(&folder, metadata_file, AtFlags::SYMLINK_NOFOLLOW).is_ok();
-        hidden = !selection.visible.has(&at) && (hidden || (may_be_product && !pruned));
+        hidden = hidden || may_be_product && !pruned && !selection.visible.has(&at);
     }
     if hidden {
         return Err(Closed::NotThere);

@@ -1,6 +1,6 @@
 //! Plans that are kept for a while, so that a download that resumes, or comes in many parts, is not planned each time.
 //!
-//! A plan is kept under what it was made from: the folders, and which products in them its caller may see. So nobody gets
+//! A plan is kept under what it was made from: the folders, and which products in them its caller may see and may not. So nobody gets
 //! one that shows what is hidden from him. Before a plan is used again it is looked at whether it holds.
 
 use super::plan::Plan;
@@ -164,9 +164,10 @@ async fn sweep(api: Weak<Api>) {
 fn key(selection: &Selection) -> Key {
     let mut digest = Sha256::new();
     let folders = selection.folders.iter().map(|folder| folder.as_path().as_bytes());
-    let visible = selection.visible.iter().map(|folder| folder.as_os_str().as_bytes());
+    let [visible, hidden] = [&selection.visible, &selection.hidden]
+        .map(|of| of.iter().map(|folder| folder.as_os_str().as_bytes()).chain([&b""[..]]));
     // No path holds a NUL, and none is empty.
-    for path in folders.chain([&b""[..]]).chain(visible) {
+    for path in folders.chain([&b""[..]]).chain(visible).chain(hidden) {
         digest.update(path);
         digest.update([0]);
     }
@@ -218,15 +219,18 @@ fn refusal(error: NoPlan) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::download::select::Visible;
+    use crate::download::select::Folders;
 
     #[test]
     fn plans_are_kept_for_those_who_may_see_the_same() {
-        let selection = |folders: &[&str], visible: &[&str]| Selection {
+        let all = |names: &[&str]| names.iter().map(|name| name.parse().expect("a folder")).collect::<Folders>();
+        let hiding = |folders: &[&str], visible: &[&str], hidden: &[&str]| Selection {
             folders: folders.iter().map(|folder| folder.parse().expect("a folder")).collect(),
-            visible: visible.iter().map(|folder| folder.parse().expect("a folder")).collect::<Visible>(),
+            visible: all(visible),
+            hidden: all(hidden),
             name: "whatever".to_owned(),
         };
+        let selection = |folders: &[&str], visible: &[&str]| hiding(folders, visible, &[]);
         let keys = [
             key(&selection(&["eb"], &["eb"])),
             key(&selection(&["eb"], &["eb", "eb/inner"])),
@@ -234,6 +238,8 @@ mod tests {
             key(&selection(&["eb", "eb/inner"], &["eb"])),
             key(&selection(&["eb", "other"], &["eb", "other"])),
             key(&selection(&["eb"], &["eb", "other"])),
+            key(&hiding(&["eb"], &["eb"], &["eb/inner"])),
+            key(&hiding(&["eb"], &["eb"], &["eb/inner", "eb/other"])),
         ];
         assert!((1..keys.len()).all(|n| !keys[..n].contains(&keys[n])));
         assert_eq!(key(&selection(&["eb"], &["eb"])), keys[0]);

@@ -19,16 +19,20 @@ use uuid::Uuid;
 pub(crate) struct Selection {
     /// None of them lies in another.
     pub(crate) folders: Vec<Folder>,
-    pub(crate) visible: Visible,
+    /// The products that the caller may see, of those in the folders asked for; also those folders themselves. Any other
+    /// folder with a metadata file is hidden: it may be a product that is not known yet, or does not read, and who may see
+    /// that is not known either.
+    pub(crate) visible: Folders,
+    /// The products in them that he may not see, or that were there lately: these are hidden whether or not a metadata file
+    /// is there now, for it may be being replaced.
+    pub(crate) hidden: Folders,
     /// What the caller knows them by.
     pub(crate) name: String,
 }
 
-/// The products that the caller may see, of those in the folders asked for; also those folders themselves. Any other
-/// folder with a metadata file is hidden: it may be a product that is not known yet, or does not read, and who may see
-/// that is not known either.
-#[derive(Debug, Clone)]
-pub(crate) struct Visible(BTreeSet<PathBuf>);
+/// Folders of products.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Folders(BTreeSet<PathBuf>);
 
 /// What a caller asks for by uid.
 pub(crate) async fn product(api: &Api, uid: Uuid, viewer: &Viewer) -> Result<Arc<Product>> {
@@ -57,12 +61,14 @@ impl Selection {
             (Wanted::Uid(_), Some(name)) => name.to_owned(),
             _ => first.execution_block.clone(),
         };
-        let mut visible = BTreeSet::new();
+        let (mut visible, mut hidden) = (BTreeSet::new(), BTreeSet::new());
         for folder in &folders {
-            visible.extend(api.store.visible_below(folder, viewer).await?);
+            let below = api.store.below(folder, viewer, api.indexing.reconcile).await?;
+            visible.extend(below.visible);
+            hidden.extend(below.hidden);
         }
         visible.extend(folders.iter().cloned());
-        Ok(Selection { folders, visible: visible.into_iter().collect(), name })
+        Ok(Selection { folders, visible: visible.into_iter().collect(), hidden: hidden.into_iter().collect(), name })
     }
 }
 
@@ -75,19 +81,19 @@ fn outermost<'a>(folders: impl Iterator<Item = &'a Folder>) -> Vec<Folder> {
     folders.iter().filter(|folder| !inner(folder)).map(|folder| (*folder).clone()).collect()
 }
 
-impl FromIterator<Folder> for Visible {
-    fn from_iter<I: IntoIterator<Item = Folder>>(folders: I) -> Visible {
-        Visible(folders.into_iter().map(|folder| folder.as_path().into()).collect())
+impl FromIterator<Folder> for Folders {
+    fn from_iter<I: IntoIterator<Item = Folder>>(folders: I) -> Folders {
+        Folders(folders.into_iter().map(|folder| folder.as_path().into()).collect())
     }
 }
 
-impl Visible {
-    /// Whether a folder is one of the caller's products.
+impl Folders {
+    /// Whether a folder is one of them.
     pub(crate) fn has(&self, folder: &Path) -> bool {
         self.0.contains(folder)
     }
 
-    /// The outermost of the caller's products in a folder.
+    /// The outermost of them in a folder.
     pub(crate) fn outermost_in(&self, folder: &Path) -> Vec<PathBuf> {
         let mut outermost: Vec<PathBuf> = Vec::new();
         for inner in self.0.range(folder.to_owned()..).take_while(|inner| inner.starts_with(folder)) {
@@ -101,6 +107,13 @@ impl Visible {
     /// All of them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Path> {
         self.0.iter().map(PathBuf::as_path)
+    }
+}
+
+impl Selection {
+    /// Whether a product is known in a folder, now or of late, that the caller may not see.
+    pub(crate) fn hides(&self, folder: &Path) -> bool {
+        self.hidden.has(folder) && !self.visible.has(folder)
     }
 }
 

@@ -127,6 +127,9 @@ impl<'a> Walk<'a> {
         seen: &Facts,
     ) -> Result<Option<Frame>, NoPlan> {
         self.check()?;
+        if self.selection.hides(&path) {
+            return self.what_is_visible_in(&path);
+        }
         let listed = self.root.open_listable(&path).and_then(|open| {
             let facts = Facts::of(&fstat(&open)?);
             Ok((facts, Listing::read(open, self.threads, self.cancelled)?))
@@ -142,18 +145,22 @@ impl<'a> Walk<'a> {
                 return Ok(None);
             }
         };
-        let visible = &self.selection.visible;
-        if !pruned && !visible.has(&path) && listing.has(&self.volume.origin().metadata_file) {
-            for inner in visible.outermost_in(&path) {
-                self.tree(&inner, false)?;
-            }
-            return Ok(None);
+        if !pruned && !self.selection.visible.has(&path) && listing.has(&self.volume.origin().metadata_file) {
+            return self.what_is_visible_in(&path);
         }
         let index = match path == Path::new(".") {
             true => None,
             false => Some(self.add(folder, Kind::Folder, own.as_os_str().as_bytes(), &[], &facts)?),
         };
         Ok(Some(Frame { path, index, listing, next: 0, pruned }))
+    }
+
+    /// Adds what the caller may see in a folder that is hidden from him.
+    fn what_is_visible_in(&mut self, hidden: &Path) -> Result<Option<Frame>, NoPlan> {
+        for inner in self.selection.visible.outermost_in(hidden) {
+            self.tree(&inner, false)?;
+        }
+        Ok(None)
     }
 
     /// A link is archived as one, unless it cannot be followed, for whatever reason, or leads out of the storage path:

@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Why a store did not do what it was asked.
@@ -56,6 +57,19 @@ const LOOKED_AT: usize = 1000;
 
 /// What a store answers.
 pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// How long it is remembered at the most that a product was removed.
+pub(crate) const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+
+/// The folders below one in which products are, by whether a viewer may see these.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Below {
+    /// Those whose products the viewer may see.
+    pub visible: Vec<Folder>,
+    /// Those whose products he may not see, and those in which there is none any more, but was one lately that he might not
+    /// see.
+    pub hidden: Vec<Folder>,
+}
 
 /// A product in an answer.
 #[derive(Debug, Clone)]
@@ -244,8 +258,9 @@ pub trait Store: Send + Sync {
     async fn product(&self, uid: Uuid, viewer: &Viewer) -> Result<Lookup>;
     /// The products of an execution block, those nearest to the storage path first.
     async fn products_of(&self, execution_block: &str, viewer: &Viewer) -> Result<Vec<Hit>>;
-    /// The folders below this one whose products the viewer may see.
-    async fn visible_below(&self, folder: &Folder, viewer: &Viewer) -> Result<Vec<Folder>>;
+    /// The folders of products below this one. Those of products that were removed no longer ago than `lately` count, for a
+    /// day at the most.
+    async fn below(&self, folder: &Folder, viewer: &Viewer, lately: Duration) -> Result<Below>;
     /// The keys that rows have.
     async fn keys(&self, viewer: &Viewer) -> Result<ColumnKeys>;
     /// How the store and indexing stand, with at most `failing` failing files.

@@ -13,17 +13,17 @@ use tests::program::{Answer, Server, serve};
 use tests::volume::Volume;
 
 /// A volume, and a program that answers for it and asks a permissions service.
-struct Guarded {
-    api: Server,
-    _indexer: Option<Server>,
+pub(crate) struct Guarded {
+    pub(crate) api: Server,
+    pub(crate) _indexer: Option<Server>,
     // After those who watch it.
-    volume: Volume,
+    pub(crate) volume: Volume,
     permissions: Permissions,
-    _site: Option<Site>,
+    pub(crate) _site: Option<Site>,
 }
 
 /// `dpd serve` on what `fill` makes.
-fn standalone(fill: impl Fn(&Volume), variables: &[(&str, &str)]) -> Guarded {
+pub(crate) fn standalone(fill: impl Fn(&Volume), variables: &[(&str, &str)]) -> Guarded {
     let (volume, permissions) = (Volume::new(), Permissions::start());
     fill(&volume);
     let mut command = serve(volume.path());
@@ -32,7 +32,7 @@ fn standalone(fill: impl Fn(&Volume), variables: &[(&str, &str)]) -> Guarded {
 }
 
 /// `dpd-indexer` and `dpd-api` on what `fill` makes.
-fn daemons(fill: impl Fn(&Volume), variables: &[(&str, &str)]) -> Guarded {
+pub(crate) fn daemons(fill: impl Fn(&Volume), variables: &[(&str, &str)]) -> Guarded {
     let permissions = Permissions::start();
     let mut site = Site::new().with("SKA_PERMISSIONS_API_HOST", &permissions.url());
     for (name, value) in variables {

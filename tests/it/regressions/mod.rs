@@ -4,6 +4,7 @@ mod access;
 mod database;
 mod dlm;
 mod download;
+mod guards;
 mod http;
 mod pooler;
 mod search;

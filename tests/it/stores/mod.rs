@@ -181,6 +181,11 @@ async fn find(store: &dyn Store, query: Query, viewer: &Viewer) -> Vec<String> {
     folders(&found.hits)
 }
 
+/// The folders below one whose products a viewer may see.
+async fn visible_below(store: &dyn Store, folder: &Folder, viewer: &Viewer) -> Vec<Folder> {
+    store.below(folder, viewer, Duration::ZERO).await.expect("folders").visible
+}
+
 fn folders(hits: &[Hit]) -> Vec<String> {
     hits.iter().map(|hit| hit.product.dataproduct_file().to_owned()).collect()
 }

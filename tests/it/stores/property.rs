@@ -305,7 +305,8 @@ impl Pair {
         }
         for scope in (0..FOLDERS.len()).map(folder) {
             prop_assert_eq!(memory.known(&scope).await, self.indexer.known(&scope).await);
-            prop_assert_eq!(memory.visible_below(&scope, viewer).await, api.visible_below(&scope, viewer).await);
+            let lately = Duration::from_secs(3600);
+            prop_assert_eq!(memory.below(&scope, viewer, lately).await, api.below(&scope, viewer, lately).await);
         }
         let all = memory.search(everything(), &staff()).await.expect("an answer").hits;
         for hit in &all {

@@ -19,6 +19,7 @@ on_each_store! {
     sizes_belong_to_folders
     files_fail_until_they_read
     failing_files_are_listed_by_path
+    restricted_products_are_remembered
     what_is_known_is_at_and_below
     products_of_a_block_come_nearest_first
     ingested_products_stay
@@ -180,7 +181,7 @@ async fn what_is_known_is_at_and_below(store: &dyn Store) {
     assert_eq!(known("").await, all);
 
     let visible = async |folder: &str| -> Vec<String> {
-        let folders = store.visible_below(&at(folder), &Viewer::anonymous()).await.expect("folders");
+        let folders = visible_below(store, &at(folder), &Viewer::anonymous()).await;
         folders.iter().map(|folder| folder.as_str().to_owned()).collect()
     };
     assert_eq!(visible("a").await, ["a/%", "a/b", "a/b/c"]);
@@ -230,7 +231,7 @@ async fn ingested_products_stay(store: &dyn Store) {
     let uid = uid::ingested("eb-1");
     let Lookup::Found(hit) = store.product(uid, &staff()).await.expect("an answer") else { panic!("it is gone") };
     assert_eq!((hit.product.metadata_path().as_str(), hit.size), ("None", None));
-    assert!(store.visible_below(&Folder::root(), &staff()).await.expect("folders").is_empty());
+    assert!(visible_below(store, &Folder::root(), &staff()).await.is_empty());
     ingest(guarded("eb-1", "staff", "secret", 1)).await;
     assert_eq!(count().await, (0, 0));
     assert!(matches!(store.product(uid, &Viewer::anonymous()).await.expect("an answer"), Lookup::Forbidden));
@@ -295,7 +296,7 @@ async fn restricted_products_are_in_no_answer(store: &dyn Store) {
         let all = sorted(["p".to_owned(), "p/public".to_owned()].into_iter().chain(below).collect());
         assert_eq!(sorted(find(store, everything(), &viewer).await), all);
         assert_eq!(sorted(folders(&store.products_of("eb-1", &viewer).await.expect("products"))), all);
-        let visible = store.visible_below(&at("p"), &viewer).await.expect("folders");
+        let visible = visible_below(store, &at("p"), &viewer).await;
         assert_eq!(visible.iter().map(Folder::as_str).collect::<Vec<_>>(), all[1..]);
         let keys = store.keys(&viewer).await.expect("keys");
         let mut names: Vec<String> = seen.iter().map(|name| format!("of_{name}")).collect();
@@ -319,6 +320,29 @@ async fn restricted_products_are_in_no_answer(store: &dyn Store) {
             assert!(expected, "{folder} for {viewer:?}");
         }
     }
+}
+
+async fn restricted_products_are_remembered(store: &dyn Store) {
+    let (public, secret) = (metadata("eb-1", "k", 1), guarded("eb-1", "staff", "k", 1));
+    let long = Duration::from_secs(3600);
+    let hidden = async |viewer: &Viewer, lately: Duration| {
+        let below = store.below(&at("p"), viewer, lately).await.expect("folders");
+        below.hidden.iter().map(|folder| folder.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    let all = ["p/moved", "p/nobody", "p/opened", "p/s", "p/s/t"];
+    apply(store, all.map(|folder| write(folder, &secret))).await;
+    apply(store, [write("p/nobody", &guarded("eb-1", json!([]), "k", 1)), write("p/open", &public)]).await;
+    assert_eq!(hidden(&Viewer::anonymous(), Duration::ZERO).await, all);
+    apply(store, ["p/moved", "p/nobody", "p/open", "p/opened", "p/s", "p/s/t"].map(gone)).await;
+    // Moved, opened, back, and another product in its place.
+    apply(store, [write("p/to", &secret), write("p/opened", &public), write("p/s", &secret)]).await;
+    apply(store, [write("p/s/t", &guarded("eb-2", "other", "k", 1))]).await;
+    assert_eq!(hidden(&Viewer::anonymous(), long).await, ["p/moved", "p/nobody", "p/s", "p/s/t", "p/to"]);
+    assert_eq!(hidden(&Viewer::anonymous(), Duration::ZERO).await, ["p/s", "p/s/t", "p/to"]);
+    assert_eq!(hidden(&staff(), long).await, ["p/nobody", "p/s/t"]);
+    assert_eq!(hidden(&Viewer::unrestricted(), long).await, [""; 0]);
+    apply(store, [gone("p/s/t"), write("q/s", &secret), gone("q/s")]).await;
+    assert_eq!(hidden(&staff(), long).await, ["p/nobody", "p/s/t"]);
 }
 
 async fn the_summary_says_how_it_stands(store: &dyn Store) {

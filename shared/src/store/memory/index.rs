@@ -4,6 +4,7 @@ use super::document::{Documents, Packed};
 use super::flows::Flows;
 use super::names::{KeyNames, Rules};
 use super::products::{Graveyard, Products, Short, Slot, short};
+use super::removed::Removed;
 use super::segments::{self, Segments, Snapshot, Unsealed};
 use crate::access::Viewer;
 use crate::flow;
@@ -13,13 +14,14 @@ use crate::query::Query;
 use crate::row::{self, Leaf};
 use crate::segment::Question;
 use crate::status::{Dlm, Failing, Indexing, Sdp, UnreadableFolder};
-use crate::store::{Change, Item, LOOKED_AT, Outcome};
+use crate::store::{Below, Change, Item, LOOKED_AT, Outcome};
 use crate::volume::{Digest, Found, Stamp};
 use crate::{clock, dlm};
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// A metadata file that is known of.
@@ -116,6 +118,7 @@ pub(super) struct Index {
     pub(super) files: BTreeMap<Folder, Box<KnownFile>>,
     pub(super) failing: BTreeSet<Folder>,
     pub(super) rules: Rules,
+    removed: Removed,
     pub(super) flows: Flows,
     last_number: u64,
     pub(super) updated: DateTime<Utc>,
@@ -158,6 +161,33 @@ impl Index {
     pub(super) fn is_visible(&self, file: &KnownFile, viewer: &Viewer) -> Option<bool> {
         let product = self.products.of_uid(file.uid()?)?;
         Some(self.rules.lets_pass(product.access, viewer))
+    }
+
+    /// The folders of products below one, as a viewer may see them.
+    pub(super) fn below(&self, folder: &Folder, viewer: &Viewer, lately: Duration) -> Below {
+        let mut below = Below::default();
+        for (folder, file) in self.files_below(folder) {
+            match self.is_visible(file, viewer) {
+                Some(true) => below.visible.push(folder.clone()),
+                Some(false) => below.hidden.push(folder.clone()),
+                None => {}
+            }
+        }
+        let is_there = |folder: &Folder| self.files.get(folder).is_some_and(|file| file.uid().is_some());
+        let removed = self.removed.below(folder, lately).filter(|(folder, _)| !is_there(folder));
+        let removed = removed.filter(|(_, access)| !self.rules.lets_pass(*access, viewer));
+        below.hidden.extend(removed.map(|(folder, _)| folder.clone()));
+        below.hidden.sort();
+        below.hidden.dedup();
+        below
+    }
+
+    /// Remembers that the product of a folder is about to be removed, where not everybody may see it.
+    fn remember(&mut self, folder: &Folder, uid: Uuid) {
+        let access = self.products.of_uid(uid).map(|slot| slot.access);
+        if let Some(access) = access.filter(|access| !self.rules.lets_pass(*access, &Viewer::anonymous())) {
+            self.removed.remember(folder, access);
+        }
     }
 
     /// Whether a viewer may be told of a folder that cannot be read.
@@ -205,7 +235,7 @@ impl Index {
         let Some(folder) = found.product.folder.clone() else { return Outcome::Unchanged };
         let uid = found.product.uid;
         self.failing.remove(&folder);
-        let file = self.files.entry(folder).or_default();
+        let file = self.files.entry(folder.clone()).or_default();
         let before = std::mem::take(&mut **file);
         **file = KnownFile { stamp: Some(found.stamp), made: Some((uid, found.digest)), failing: None };
         if before.made == file.made {
@@ -213,6 +243,7 @@ impl Index {
         }
         let size = before.uid().and_then(|old| self.products.of_uid(old)).and_then(Slot::size);
         if let Some(old) = before.uid().filter(|old| *old != uid) {
+            self.remember(&folder, old);
             self.remove(old);
         }
         self.put(&found.product, prepared, size);
@@ -222,6 +253,7 @@ impl Index {
     fn gone(&mut self, folder: &Folder) -> Outcome {
         self.failing.remove(folder);
         let Some(uid) = self.files.remove(folder).and_then(|file| file.uid()) else { return Outcome::Unchanged };
+        self.remember(folder, uid);
         self.remove(uid);
         Outcome::Removed
     }

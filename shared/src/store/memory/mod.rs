@@ -11,6 +11,7 @@ mod flows;
 mod index;
 mod names;
 mod products;
+mod removed;
 mod segments;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,7 @@ mod tests;
 pub use segments::{Sealing, Waiting};
 
 use super::{
-    Annotations, Change, Hit, Hits, Kind, Lookup, Outcome, Reindex, Result, SessionKey, Store, StoreError, Summary,
+    Annotations, Below, Change, Hit, Hits, Kind, Lookup, Outcome, Reindex, Result, SessionKey, Store, StoreError, Summary,
 };
 use crate::access::Viewer;
 use crate::clock;
@@ -242,10 +243,8 @@ impl Store for MemoryStore {
         Ok(hits)
     }
 
-    async fn visible_below(&self, folder: &Folder, viewer: &Viewer) -> Result<Vec<Folder>> {
-        let index = self.read();
-        let visible = index.files_below(folder).filter(|(_, file)| index.is_visible(file, viewer) == Some(true));
-        Ok(visible.map(|(folder, _)| folder.clone()).collect())
+    async fn below(&self, folder: &Folder, viewer: &Viewer, lately: Duration) -> Result<Below> {
+        Ok(self.read().below(folder, viewer, lately))
     }
 
     async fn keys(&self, viewer: &Viewer) -> Result<ColumnKeys> {

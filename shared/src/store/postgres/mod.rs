@@ -12,6 +12,7 @@ mod database;
 mod dictionary;
 pub mod dlm;
 mod flows;
+mod guards;
 mod history;
 mod keys;
 pub mod lease;
@@ -38,7 +39,7 @@ use volume::Answering;
 pub use volume::{Registered, prefix_by_name, prefix_of, registered};
 
 use super::{
-    Annotations, Change, Hit, Hits, Kind, Lookup, Outcome, Reindex, Result, SessionKey, Store, StoreError, Summary,
+    Annotations, Below, Change, Hit, Hits, Kind, Lookup, Outcome, Reindex, Result, SessionKey, Store, StoreError, Summary,
 };
 use crate::access::Viewer;
 use crate::annotation::{Annotation, Draft, Part, Revision};
@@ -309,10 +310,10 @@ impl Store for PostgresStore {
         self.database.bounded(work).await
     }
 
-    async fn visible_below(&self, folder: &Folder, viewer: &Viewer) -> Result<Vec<Folder>> {
+    async fn below(&self, folder: &Folder, viewer: &Viewer, lately: Duration) -> Result<Below> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
-            let folders = read::visible_below(&mut session, &prefix, folder, viewer).await;
+            let folders = guards::below(&mut session, &prefix, folder, viewer, lately).await;
             session.settle(folders)
         };
         self.database.bounded(work).await

@@ -22,7 +22,7 @@ pub(super) const HIT: &str = "p.id, p.uid, p.date_created, p.folder, p.metadata_
      d.metadata::text AS metadata";
 
 /// The condition that a folder is below the one that begins with $2 and ends before $3.
-const BELOW: &str = "folder >= $2 AND folder < $3";
+pub(super) const BELOW: &str = "folder >= $2 AND folder < $3";
 
 /// What guards products.
 #[derive(Debug, sqlx::FromRow)]
@@ -111,29 +111,8 @@ pub(super) async fn products_of(
     Ok(hits)
 }
 
-pub(super) async fn visible_below(
-    connection: &mut PgConnection,
-    prefix: &str,
-    folder: &Folder,
-    viewer: &Viewer,
-) -> Result<Vec<Folder>> {
-    let rules = visible_rule_ids(connection, prefix, viewer).await?;
-    let (from, to) = below(folder);
-    let sql = format!(
-        "SELECT folder FROM data_product WHERE volume_prefix = $1 AND {BELOW} AND folder <> '' AND access = ANY($4) ORDER BY folder"
-    );
-    let folders: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
-        .bind(prefix)
-        .bind(from)
-        .bind(to)
-        .bind(rules)
-        .fetch_all(connection)
-        .await?;
-    Ok(folders.iter().filter_map(|folder| folder.parse().ok()).collect())
-}
-
 /// The bounds of the folders below one, as [`BELOW`] takes them.
-fn below(folder: &Folder) -> (String, String) {
+pub(super) fn below(folder: &Folder) -> (String, String) {
     let from = folder.prefix_below();
     // What is below `a/` is before `a0`: 0 is what follows the slash. And everything is before so many U+10FFFF, the last
     // character there is: no file system has a name of that length.

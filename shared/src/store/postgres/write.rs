@@ -270,6 +270,7 @@ impl Writer<'_> {
         if ids.is_empty() {
             return Ok(());
         }
+        self.remember(ids).await?;
         self.count_out(ids).await?;
         self.supersede(ids).await?;
         sqlx::query("DELETE FROM data_product WHERE id = ANY($1)").bind(ids).execute(&mut *self.connection).await?;
