@@ -303,13 +303,14 @@ impl Worker {
         self.send(Change::Failing { folder: folder.clone(), path, error, stamp }, hint.tickets);
     }
 
-    /// A folder without a metadata file is gone from the index, unless the storage path is not what it was, or a file
-    /// system that it is on is not mounted.
+    /// A folder without a metadata file is gone from the index, unless the storage path is not what it was when it was walked
+    /// last, if it was, or a file system that it is on is not mounted. The very handle that found nothing must be on that
+    /// folder: another may have stood in its place for a moment.
     fn missing(&self, root: &Root<'_>, folder: &Folder, hint: Hint) {
         let accepted = *self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
-        let identity = || self.volume.open().and_then(|root| root.identity()).ok();
-        if accepted.is_some() && identity() != accepted {
-            warn!(%folder, "the storage path is another folder than before: nothing is removed until it is walked");
+        let fresh = || self.volume.open().and_then(|root| root.identity()).ok();
+        if accepted.is_none() || root.identity().ok() != accepted || fresh() != accepted {
+            warn!(%folder, "the storage path is another folder than was walked last: nothing is removed until it is walked");
             return self.queue.lost_hints();
         }
         if let Some(point) = self.mounts.at_and_above(folder).iter().find(|point| self.is_unmounted(root, point)) {

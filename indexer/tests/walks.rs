@@ -336,3 +336,45 @@ async fn trees_that_tell_that_nothing_changed_are_left_out() {
     }
     assert_eq!(folders(&site.store).await, all);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_stood_in_for_the_storage_path_removes_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let [real, empty, link] = ["real", "empty", "link"].map(|name| dir.path().join(name));
+    fs::create_dir(&empty).expect("a folder");
+    product(&real, "eb-1");
+    let lead_to = {
+        let link = link.clone();
+        move |to: &Path| {
+            let new = link.with_extension("new");
+            std::os::unix::fs::symlink(to, &new).expect("a link");
+            fs::rename(new, &link).expect("a link in its place");
+        }
+    };
+    lead_to(&real);
+    // How often the storage path is yet to be opened: first as the other folder, then as itself.
+    let left = Arc::new(Mutex::new(0));
+    let on_access = {
+        let (left, real) = (left.clone(), real.clone());
+        move |what: Access, path: &str| {
+            let mut left = left.lock().expect("a lock");
+            if what == Access::Open && path == "." && *left > 0 {
+                *left -= 1;
+                lead_to(if *left == 1 { &empty } else { &real });
+            }
+        }
+    };
+    let store = start(&link, [("DPD_WATCH", "events")], Arc::new(on_access), |_| ());
+    let is_measured = async || {
+        let found = store.products_of("eb-a-20240101-1", &Viewer::anonymous()).await.expect("products");
+        found.iter().all(|hit| hit.size.is_some()) && !found.is_empty()
+    };
+    wait_for("the product", is_measured).await;
+    *left.lock().expect("a lock") = 2;
+    fs::write(real.join("eb-1/ska-data-product.yaml"), "execution_block: eb-a-20240101-1\nname: another")
+        .expect("a file");
+    wait_for("both openings", async || *left.lock().expect("a lock") == 0).await;
+    product(&real, "eb-2");
+    wait_for("another one", async || folders(&store).await.contains(&"eb-2".to_owned())).await;
+    assert_eq!(folders(&store).await, ["eb-1", "eb-2"]);
+}
