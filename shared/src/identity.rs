@@ -1,7 +1,8 @@
 //! Which volume it is: a UUID in a file at the storage path, so that an index and a volume find each other again whatever
 //! the path and the mount are.
 
-use crate::volume::{Root, Volume};
+use crate::folder::Folder;
+use crate::volume::{ReadError, Root, Volume, Within};
 use sha2::{Digest, Sha256};
 use std::io::{self, ErrorKind, Read, Write};
 use uuid::Uuid;
@@ -57,9 +58,11 @@ pub fn read(volume: &Volume) -> io::Result<Option<Uuid>> {
 
 pub(crate) fn read_in(root: &Root<'_>, name: &str) -> io::Result<Option<Uuid>> {
     let mut text = String::new();
-    match root.open_file(name) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+    match root.open_own(&Folder::root(), name, Within::Nothing) {
+        Err(ReadError::Missing) => return Ok(None),
+        Err(ReadError::Io(error)) => return Err(error),
+        Err(ReadError::Foreign) => return Err(io::Error::other(format!("{name} is a link to somebody else's file"))),
+        Err(error) => return Err(io::Error::other(format!("{name}: {error}"))),
         Ok(file) => file.take(1024).read_to_string(&mut text)?,
     };
     text.trim().parse().map(Some).map_err(|_| {

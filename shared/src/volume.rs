@@ -5,8 +5,10 @@
 //! second, since a handle would hold on to a folder that was unmounted or replaced meanwhile.
 
 mod list;
+mod own;
 
 pub use list::{Listing, Open, Own, Tree};
+pub(crate) use own::Within;
 
 use crate::config::VolumeSettings;
 use crate::folder::Folder;
@@ -15,7 +17,7 @@ use crate::product::{BadMetadata, Origin, Product};
 use crate::yaml;
 use cap_fs_ext::DirExt;
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, File, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
+use cap_std::fs::{Dir, Metadata, MetadataExt};
 use globset::GlobSet;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -110,6 +112,9 @@ pub enum ReadError {
     /// It leads out of the storage path.
     #[error("it is a link that leads out of the storage path")]
     Outside,
+    /// It leads to what its owner might not read himself.
+    #[error("it is a link that leads out of its product, to somebody else's file")]
+    Foreign,
     /// The file system says no.
     #[error("it cannot be read: {0}")]
     Io(#[source] io::Error),
@@ -120,7 +125,7 @@ pub enum ReadError {
         error: BadMetadata,
         /// The version that was read.
         stamp: Stamp,
-        /// Whether it speaks of an access group: nobody knows who may see what is in it.
+        /// Whether it may speak of an access group: nobody knows who may see what is in it.
         guarded: bool,
     },
 }
@@ -278,11 +283,10 @@ impl Root<'_> {
     /// # Errors
     /// As [`ReadError`] says.
     pub fn read(&self, folder: &Folder) -> Result<Found, ReadError> {
-        // The folder may not be reached by a link, the file may: by one that stays beneath the storage path.
-        self.open_folder(folder).map_err(ReadError::of)?;
-        let path = folder.join(&self.volume.origin.metadata_file);
+        let name = self.volume.origin.metadata_file.as_str();
+        let path = folder.join(name);
         self.volume.access(Access::Open, path.as_str());
-        let mut file = self.open_file(path.as_str()).map_err(ReadError::of)?;
+        let mut file = self.open_own(folder, name, Within::Folder)?;
         let metadata = file.metadata().map_err(ReadError::Io)?;
         if !metadata.is_file() {
             return Err(ReadError::Io(io::Error::other("it is no regular file")));
@@ -310,16 +314,6 @@ impl Root<'_> {
     /// Whether a folder's name leads out of the storage path by a link.
     pub fn leads_out(&self, folder: &Folder) -> bool {
         self.dir.metadata(folder.as_path()).is_err_and(|error| leads_out(&error))
-    }
-
-    /// Opens a file beneath the storage path for reading, without waiting for anything.
-    ///
-    /// # Errors
-    /// Those of the file system; see [`leads_out`].
-    pub fn open_file(&self, path: impl AsRef<Path>) -> io::Result<File> {
-        // Opening a FIFO must not wait for its writer.
-        let flags = OFlags::NONBLOCK.bits().cast_signed();
-        self.dir.open_with(path, OpenOptions::new().read(true).custom_flags(flags))
     }
 }
 
@@ -351,14 +345,16 @@ fn open_in_one_call(dir: &Dir, path: &Path, flags: OFlags) -> Option<io::Result<
     }
 }
 
-/// Whether bytes that make no product hold the name of the key that says who may see one.
+/// Whether bytes that make no product may hold the name of the key that says who may see one.
 fn speaks_of_access(bytes: &[u8]) -> bool {
     const NAME: &[u8] = b"access_group";
     let utf16 = |low: usize| {
         let low_bytes: Vec<u8> = bytes.iter().skip(low).step_by(2).copied().collect();
         low_bytes.windows(NAME.len()).any(|part| part == NAME)
     };
-    bytes.windows(NAME.len()).any(|part| part == NAME) || bytes.contains(&0) && (utf16(0) || utf16(1))
+    // In quotes it may be written in many ways.
+    let is_escaped = bytes.windows(2).any(|part| matches!(part, [b'\\', b'u' | b'U' | b'x' | b'\n' | b'\r']));
+    is_escaped || bytes.windows(NAME.len()).any(|part| part == NAME) || bytes.contains(&0) && (utf16(0) || utf16(1))
 }
 
 fn nanoseconds(seconds: i64, rest: i64) -> i64 {
