@@ -25,3 +25,19 @@ CREATE TABLE removed_product (
     PRIMARY KEY (volume_prefix, folder, access)
 );
 CREATE INDEX removed_product_removed_at ON removed_product (volume_prefix, removed_at);
+
+-- When a search by those whom a rule lets pass could last begin to answer differently.
+ALTER TABLE access_rule ADD COLUMN updated_at timestamptz NOT NULL DEFAULT clock_timestamp();
+UPDATE access_rule r SET updated_at = s.updated_at FROM dpd_indexing_state s WHERE s.volume_prefix = r.volume_prefix;
+
+-- The rule of a failing file's last good version, which is what says who may know of it; NULL where it has none.
+ALTER TABLE failing_file ADD COLUMN access integer;
+UPDATE failing_file f SET access = p.access FROM data_product p
+WHERE p.volume_prefix = f.volume_prefix AND p.folder = f.folder;
+
+-- A size counts nothing of other products in a product's folder, so those that did are measured again.
+UPDATE data_product o SET measured = false WHERE o.folder IS NOT NULL AND (EXISTS
+    (SELECT FROM data_product i WHERE i.volume_prefix = o.volume_prefix AND i.folder <> o.folder
+        AND (o.folder = '' OR i.folder > o.folder || '/' AND i.folder < o.folder || '0'))
+    OR EXISTS (SELECT FROM failing_file i WHERE i.volume_prefix = o.volume_prefix AND i.folder <> o.folder
+        AND (o.folder = '' OR i.folder > o.folder || '/' AND i.folder < o.folder || '0')));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use shared::access::Viewer;
 use shared::dlm;
 use shared::flow;
-use shared::status::{Coordination, Progress, duration_text, time_text};
+use shared::status::{Progress, duration_text, time_text};
 use shared::store::{Kind, Summary};
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,23 +141,38 @@ fn dlm(api: &Api, summary: &std::result::Result<Summary, String>) -> Value {
         }),
     });
     let known = known.unwrap_or_default();
+    let limited = summary.as_ref().ok().filter(|summary| !summary.sees_all);
+    // No more than he may see beside what is on the volume. Whose those items are that are no products nobody knows.
+    let count = |n: u64| limited.map_or(n, |summary| n.min(summary.products - summary.products_on_volume));
     let accessible = known.accessible && unfollowed(summary).is_none();
     json!({
-        "number_of_items": known.items,
+        "number_of_items": count(known.items),
         "dlm_data_item_accessible": accessible,
         "dlm_tables_accessible": accessible,
         "dlm_tables_error": error,
-        "number_of_dataproducts": known.products,
-        "items_passed_over": known.passed_over,
-        "first_item_passed_over": known.first_passed_over,
+        "number_of_dataproducts": count(known.products),
+        "items_passed_over": limited.is_none().then_some(known.passed_over),
+        "first_item_passed_over": known.first_passed_over.filter(|_| limited.is_none()),
         "read_at": known.read_at.map(time_text),
     })
 }
 
 fn indexing(summary: Option<&Summary>) -> Value {
     let indexing = summary.map(|summary| summary.indexing.clone()).unwrap_or_default();
-    let Progress { files_processed, total_files, files_added, files_updated, files_skipped, indexing_step } =
-        indexing.progress;
+    // To a caller who may not see everything, nothing is counted that he may not see; what cannot be told apart is null.
+    let limited = summary.filter(|summary| !summary.sees_all);
+    let progress = limited.map_or(indexing.progress, |summary| indexing.counts_for(files(summary)));
+    let Progress { files_processed, total_files, files_added, files_updated, files_skipped, indexing_step } = progress;
+    let mut watch = json!(indexing.watch);
+    let mut unreadable = json!(indexing.unreadable);
+    if limited.is_some() {
+        unreadable["count"] = indexing.unreadable.first.len().into();
+        if let Some(watch) = watch.as_object_mut() {
+            for folders in ["folders_watched", "folders_polled"] {
+                watch.insert(folders.to_owned(), Value::Null);
+            }
+        }
+    }
     json!({
         "in_progress": indexing.in_progress,
         "progress": {
@@ -168,29 +183,35 @@ fn indexing(summary: Option<&Summary>) -> Value {
             "files_skipped": files_skipped,
             "indexing_step": indexing_step.to_string(),
         },
-        "coordination_state": summary.and_then(|summary| summary.coordination.as_ref()).map(coordination),
+        "coordination_state": summary.and_then(coordination),
         "failing": {
             "count": summary.map_or(0, |summary| summary.failing),
             "first": summary.map(|summary| summary.first_failing.as_slice()).unwrap_or_default(),
         },
-        "unreadable": indexing.unreadable,
-        "watch": indexing.watch,
+        "unreadable": unreadable,
+        "watch": watch,
     })
 }
 
-fn coordination(state: &Coordination) -> Value {
-    json!({
+/// How many metadata files a caller may know of.
+fn files(summary: &Summary) -> u64 {
+    summary.products_on_volume + summary.failing
+}
+
+fn coordination(summary: &Summary) -> Option<Value> {
+    let state = summary.coordination.as_ref()?;
+    Some(json!({
         "volume_prefix": state.volume_prefix,
         "indexed_by": state.indexed_by,
         "indexing_running": state.indexing_running,
         "started_at": state.started_at.map(time_text),
         "last_heartbeat": state.last_heartbeat.map(time_text),
         "completed_at": state.completed_at.map(time_text),
-        "files_indexed": state.files_indexed,
+        "files_indexed": if summary.sees_all { state.files_indexed } else { files(summary) },
         "epoch": state.epoch,
         "indexer_alive": state.indexer_alive,
         "reindex_waits": state.reindex_waits,
-    })
+    }))
 }
 
 fn volume(api: &Api, summary: &std::result::Result<Summary, String>) -> Value {
@@ -200,6 +221,15 @@ fn volume(api: &Api, summary: &std::result::Result<Summary, String>) -> Value {
     };
     let summary = summary.as_ref().ok();
     let indexing = summary.map(|summary| summary.indexing.clone()).unwrap_or_default();
+    let sees_all = summary.is_none_or(|summary| summary.sees_all);
+    let last_run = if sees_all {
+        json!(indexing.last_run)
+    } else {
+        let ingested = indexing.public.added + indexing.public.updated;
+        // Folders of what everybody may see.
+        let work_units = indexing.public.all();
+        json!({"timed_out": indexing.last_run.timed_out, "work_units": work_units, "files_ingested": ingested})
+    };
     json!({
         "metadata_store_name": api.volume.origin().name,
         "pv_available": error.is_none(),
@@ -212,6 +242,6 @@ fn volume(api: &Api, summary: &std::result::Result<Summary, String>) -> Value {
         "indexing_parallel_workers": api.indexing.workers,
         // A unit of work is one folder.
         "indexing_work_unit_depth": 1,
-        "last_index_run": indexing.last_run,
+        "last_index_run": last_run,
     })
 }

@@ -102,8 +102,8 @@ async fn introduce(volume: &Volume, store: &dyn Store, address: SocketAddr, bar:
         summary.products,
         match summary.failing {
             0 => String::new(),
-            1 => format!("; 1 metadata file does not read, see http://{address}/status"),
-            n => format!("; {n} metadata files do not read, see http://{address}/status"),
+            1 => "; 1 metadata file does not read, see the log".to_owned(),
+            n => format!("; {n} metadata files do not read, see the log"),
         }
     ));
 }

@@ -31,8 +31,8 @@ use shared::access::Viewer;
 use shared::clock;
 use shared::config::IndexingSettings;
 use shared::folder::Folder;
-use shared::status::{Indexing, LastRun, Progress, Step};
-use shared::store::{self, Store, StoreError};
+use shared::status::{Indexing, LastRun, Progress, Read, Step};
+use shared::store::{self, REMEMBERED, Store, StoreError};
 use shared::volume::Volume;
 use std::io;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ pub async fn run(volume: Arc<Volume>, store: Arc<dyn Store>, settings: IndexingS
     let (changes, to_write) = mpsc::channel(IN_FLIGHT);
     let queue = Arc::new(Queue::default());
     let to_measure = if store.kind() == store::Kind::Memory { 0 } else { TO_MEASURE };
-    let (measure, measurer) = measure::measure(&volume, &changes, to_measure);
+    let (measure, measurer) = measure::measure(&volume, &store, &changes, to_measure, settings.reconcile);
     let watch = Arc::new(Watch::start(&volume, settings.watch, &queue, &measure, &settle));
     let flows = Arc::new(sdp::Mirror::new(volume.origin().clone()));
     let worker = Arc::new(Worker {
@@ -131,6 +131,7 @@ pub async fn run(volume: Arc<Volume>, store: Arc<dyn Store>, settings: IndexingS
     tokio::join!(
         write::write(store.clone(), to_write, indexer.settings.batch, measure.clone()),
         measure_more(store.as_ref(), &measure),
+        measure_around_removed(store.as_ref(), &measure),
         settle_runs(store.clone(), settled, queue, indexer.settle.clone()),
         indexer.walk_for_ever(),
         sdp.follow(),
@@ -162,6 +163,18 @@ async fn measure_more(store: &dyn Store, measure: &Measure) {
                 debug!("what is to be measured is asked for again: {error}");
                 measure.more();
             }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Orders the measurement of products around what an earlier process removed: it may not have come to counting as theirs what is
+/// left there.
+async fn measure_around_removed(store: &dyn Store, measure: &Measure) {
+    loop {
+        match store.removed(REMEMBERED).await {
+            Ok(removed) => return write::measure_around(store, &removed, measure).await,
+            Err(error) => debug!("what was removed lately is asked for again: {error}"),
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -295,6 +308,7 @@ impl Indexer {
         if reason.is_awaited() {
             indexing.in_progress = true;
             indexing.progress = Progress { indexing_step: Step::Starting, ..Progress::default() };
+            indexing.public = Read::default();
             // Once this is written, the wish for a reindex is granted.
             self.publish(indexing).await?;
         }
@@ -342,6 +356,7 @@ impl Indexer {
         if reason.is_awaited() || timed_out || indexing.progress.indexing_step != Step::Completed {
             indexing.in_progress = false;
             indexing.progress = counts;
+            indexing.public = run.public.now();
             indexing.last_run = LastRun {
                 timed_out,
                 work_units: run.folders.load(Relaxed),
@@ -369,6 +384,7 @@ impl Indexer {
                 }
                 _ = tick.tick(), if reason.is_awaited() => {
                     indexing.progress = progress(run, step(run));
+                    indexing.public = run.public.now();
                     if let Err(error) = self.publish(indexing).await {
                         debug!("progress is not published: {error}");
                     }
@@ -428,12 +444,12 @@ async fn off_the_loop<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 
 /// Counts of a run as `/status` shows them: files that were known and not read are skipped, not processed.
 fn progress(run: &Run, indexing_step: Step) -> Progress {
-    let (added, updated, unchanged) = (run.added.load(Relaxed), run.updated.load(Relaxed), run.unchanged.load(Relaxed));
+    let read = run.read.now();
     Progress {
-        files_processed: added + updated + unchanged + run.failed.load(Relaxed),
+        files_processed: read.all() + run.failed.load(Relaxed),
         total_files: run.found.load(Relaxed),
-        files_added: added,
-        files_updated: updated,
+        files_added: read.added,
+        files_updated: read.updated,
         files_skipped: run.skipped.load(Relaxed),
         indexing_step,
     }

@@ -6,6 +6,7 @@
 
 use crate::reconcile::{Known, Reconciliation};
 use shared::folder::Folder;
+use shared::status::Read;
 use shared::store::Outcome;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,15 +34,41 @@ pub(crate) struct Run {
     pub(crate) left_out: AtomicU64,
     pub(crate) found: AtomicU64,
     pub(crate) skipped: AtomicU64,
-    pub(crate) unchanged: AtomicU64,
-    pub(crate) added: AtomicU64,
-    pub(crate) updated: AtomicU64,
+    /// Those that were read, and those of them that everybody may see.
+    pub(crate) read: Counts,
+    pub(crate) public: Counts,
     pub(crate) failed: AtomicU64,
     reconciliation: Mutex<Reconciliation>,
     tickets: AtomicUsize,
     listed: AtomicBool,
     cancelled: AtomicBool,
     finished: Notify,
+}
+
+/// What files that were read came to.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    added: AtomicU64,
+    updated: AtomicU64,
+    unchanged: AtomicU64,
+}
+
+impl Counts {
+    fn count(&self, outcome: Outcome) {
+        match outcome {
+            Outcome::Added => &self.added,
+            Outcome::Updated => &self.updated,
+            Outcome::Unchanged | Outcome::Removed => &self.unchanged,
+        }
+        .fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// As they are now.
+    pub(crate) fn now(&self) -> Read {
+        let [added, updated, unchanged] =
+            [&self.added, &self.updated, &self.unchanged].map(|count| count.load(Ordering::Relaxed));
+        Read { added, updated, unchanged }
+    }
 }
 
 /// Where runs go whose last ticket is gone.
@@ -75,9 +102,8 @@ impl Run {
             left_out: AtomicU64::new(0),
             found: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
-            unchanged: AtomicU64::new(0),
-            added: AtomicU64::new(0),
-            updated: AtomicU64::new(0),
+            read: Counts::default(),
+            public: Counts::default(),
             failed: AtomicU64::new(0),
             reconciliation: Mutex::new(reconciliation),
             tickets: AtomicUsize::new(0),
@@ -121,14 +147,12 @@ impl Run {
         self.finished.notified().await;
     }
 
-    /// Counts what a file that was read came to.
-    pub(crate) fn count(&self, outcome: Outcome) {
-        match outcome {
-            Outcome::Added => &self.added,
-            Outcome::Updated => &self.updated,
-            Outcome::Unchanged | Outcome::Removed => &self.unchanged,
+    /// Counts what a file that was read came to, and whether everybody may see it.
+    pub(crate) fn count(&self, outcome: Outcome, public: bool) {
+        self.read.count(outcome);
+        if public {
+            self.public.count(outcome);
         }
-        .fetch_add(1, Ordering::Relaxed);
     }
 }
 

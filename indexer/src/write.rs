@@ -3,12 +3,14 @@
 use crate::measure::Measure;
 use crate::run::Ticket;
 use shared::access::Access;
+use shared::folder::Folder;
 use shared::status::Failing;
 use shared::store::{Change, Item as DataItem, Outcome, Store, StoreError};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 /// How long the writer waits for a store that cannot at the moment.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
@@ -42,12 +44,41 @@ pub(crate) async fn write(store: Arc<dyn Store>, mut changes: mpsc::Receiver<Ite
         for part in parts(&changes) {
             outcomes.extend(apply(store.as_ref(), part).await);
         }
+        let came_or_went: Vec<Folder> = changes.iter().zip(&outcomes).filter_map(came_or_went).cloned().collect();
         for ((change, tickets), outcome) in changes.into_iter().zip(&tickets).zip(outcomes) {
             if let Change::Found(found) = change {
-                tickets.iter().for_each(|ticket| ticket.run().count(outcome));
+                let public = found.product.access == Access::Public;
+                tickets.iter().for_each(|ticket| ticket.run().count(outcome, public));
                 // Also where the product is as it was: its files need not be.
                 found.product.folder.clone().into_iter().for_each(|folder| measure.product(folder));
             }
+        }
+        measure_around(store.as_ref(), &came_or_went, &measure).await;
+    }
+}
+
+/// The folder of a change by which it became, or may have become, another product's or was one's no more.
+fn came_or_went<'a>((change, outcome): (&'a Change, &Outcome)) -> Option<&'a Folder> {
+    match (change, outcome) {
+        (Change::Found(_), Outcome::Added) | (Change::Gone(_), Outcome::Removed) | (Change::Failing { .. }, _) => {
+            change.folder()
+        }
+        _ => None,
+    }
+}
+
+/// Orders the measurement of the products around folders.
+pub(crate) async fn measure_around(store: &dyn Store, folders: &[Folder], measure: &Measure) {
+    let around: BTreeSet<&str> = folders.iter().flat_map(Folder::above).collect();
+    let around: Vec<Folder> = around.into_iter().filter_map(|folder| folder.parse().ok()).collect();
+    if around.is_empty() {
+        return;
+    }
+    match store.products_at(&around).await {
+        Ok(products) => products.into_iter().for_each(|folder| measure.changed(folder)),
+        Err(error) => {
+            debug!("products around others are measured later: {error}");
+            measure.more();
         }
     }
 }

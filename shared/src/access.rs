@@ -32,6 +32,7 @@ impl Access {
 pub struct Viewer {
     groups: BTreeSet<String>,
     unrestricted: bool,
+    everybody: bool,
 }
 
 impl Viewer {
@@ -42,12 +43,22 @@ impl Viewer {
 
     /// A caller who is in these groups.
     pub fn member_of(groups: impl IntoIterator<Item = String>) -> Viewer {
-        Viewer { groups: groups.into_iter().collect(), unrestricted: false }
+        Viewer { groups: groups.into_iter().collect(), ..Viewer::default() }
     }
 
     /// Somebody who may see everything: whoever asks where access groups guard nothing.
     pub fn unrestricted() -> Viewer {
-        Viewer { groups: BTreeSet::new(), unrestricted: true }
+        Viewer { unrestricted: true, ..Viewer::default() }
+    }
+
+    /// Whoever asks where nobody can be in a group: he sees what is public, and nobody sees more.
+    pub fn everybody() -> Viewer {
+        Viewer { everybody: true, ..Viewer::default() }
+    }
+
+    /// Whether this caller is told of what nobody knows who may see it, such as of a metadata file that never read.
+    pub fn is_told_of_unknown(&self) -> bool {
+        self.unrestricted || self.everybody
     }
 
     /// Whether this caller may see everything.

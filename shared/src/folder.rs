@@ -70,6 +70,11 @@ impl Folder {
         std::iter::successors(own, |folder| folder.rsplit_once('/').map(|(parent, _)| parent))
     }
 
+    /// The folders that this one is in, the storage path among them.
+    pub fn above(&self) -> impl Iterator<Item = &str> {
+        self.up().skip(1).chain((!self.is_root()).then_some(""))
+    }
+
     /// How many names lie between the storage path and this folder.
     pub fn depth(&self) -> usize {
         self.names().count()
@@ -145,6 +150,8 @@ mod tests {
         assert_eq!(Folder::root().parent(), None);
         assert_eq!(folder("a/b/c").up().collect::<Vec<_>>(), ["a/b/c", "a/b", "a"]);
         assert_eq!(Folder::root().up().count(), 0);
+        assert_eq!(folder("a/b/c").above().collect::<Vec<_>>(), ["a/b", "a", ""]);
+        assert_eq!((folder("a").above().collect::<Vec<_>>(), Folder::root().above().count()), (vec![""], 0));
         assert_eq!(folder("product/eb-1").without_first("product"), Some(folder("eb-1")));
         assert_eq!(folder("products/eb-1").without_first("product"), None);
     }

@@ -60,6 +60,22 @@ pub struct Progress {
     pub indexing_step: Step,
 }
 
+/// Counts of metadata files that were read in a walk, by what they came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Read {
+    pub added: u64,
+    pub updated: u64,
+    pub unchanged: u64,
+}
+
+impl Read {
+    /// All of them.
+    pub fn all(self) -> u64 {
+        self.added + self.updated + self.unchanged
+    }
+}
+
 /// The last walk of the whole volume that ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastRun {
@@ -69,6 +85,28 @@ pub struct LastRun {
     pub work_units: u64,
     /// Metadata files that it read.
     pub files_ingested: u64,
+}
+
+impl Indexing {
+    /// What may be told of the counts to a caller who may see so many metadata files, and not all. What he may not see is
+    /// not counted; what is read of others than everybody's is not either, for that is not known of each group.
+    pub fn counts_for(&self, files: u64) -> Progress {
+        let [added, updated, all] = [self.public.added, self.public.updated, self.public.all()].map(|n| n.min(files));
+        let step = match self.progress.indexing_step {
+            Step::ScanningAndIngesting { .. } => Step::ScanningAndIngesting { found: files, ingested: all },
+            Step::IngestingRemaining(_) => Step::IngestingRemaining(files - all),
+            step => step,
+        };
+        let is_over = matches!(step, Step::Completed | Step::TimedOut | Step::Error);
+        Progress {
+            files_processed: all,
+            total_files: files,
+            files_added: added,
+            files_updated: updated,
+            files_skipped: if is_over { files - all } else { 0 },
+            indexing_step: step,
+        }
+    }
 }
 
 /// Who tells of changes on the volume.
@@ -101,6 +139,9 @@ pub struct Indexing {
     pub in_progress: bool,
     /// Its counts, or the last one's.
     pub progress: Progress,
+    /// Those of them that are of what everybody may see, as far as it was read.
+    #[serde(default)]
+    pub public: Read,
     /// The last one that ended.
     pub last_run: LastRun,
     /// How long that took.
@@ -223,17 +264,17 @@ pub struct Failing {
     pub since: DateTime<Utc>,
 }
 
-/// What the error of a file begins with that does not read and speaks of an access group: of such a file nobody knows
+/// What the error of a file begins with that does not read and may speak of an access group: of such a file nobody knows
 /// who may know of it.
-const GUARDED: &str = "it names an access group, and ";
+const GUARDED: &str = "it may name an access group, and ";
 
 impl Failing {
-    /// An error of a metadata file, of which it is known whether it speaks of an access group.
+    /// An error of a metadata file, of which it is known whether it may speak of an access group.
     pub fn error(error: &impl std::fmt::Display, guarded: bool) -> String {
         format!("{}{error}", if guarded { GUARDED } else { "" })
     }
 
-    /// Whether nobody is to be told of this file, unless an earlier version of it says who may see it.
+    /// Whether nobody at all is to be told of this file, unless an earlier version of it says who may see it.
     pub fn is_guarded(&self) -> bool {
         self.error.starts_with(GUARDED)
     }

@@ -112,9 +112,10 @@ impl Auth {
         if self.guarded == Guarded::Listings && OPEN_UNDER_LISTINGS.contains(&route) {
             return same_for_all(Viewer::unrestricted());
         }
-        let Some(permissions) = self.permissions.as_ref().filter(|_| !SAME_FOR_ALL.contains(&route)) else {
+        let Some(permissions) = &self.permissions else { return same_for_all(Viewer::everybody()) };
+        if SAME_FOR_ALL.contains(&route) {
             return same_for_all(Viewer::anonymous());
-        };
+        }
         let patience = if route == "/status" { STATUS_PATIENCE } else { PATIENCE };
         let begun = Instant::now();
         let left = || patience.saturating_sub(begun.elapsed());

@@ -59,7 +59,7 @@ const LOOKED_AT: usize = 1000;
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// How long it is remembered at the most that a product was removed.
-pub(crate) const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+pub const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 
 /// The folders below one in which products are, by whether a viewer may see these.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -207,11 +207,13 @@ pub type Known = HashMap<Folder, Option<Stamp>>;
 /// What a store says of itself.
 #[derive(Debug, Clone)]
 pub struct Summary {
+    /// Whether the viewer may see every product there is.
+    pub sees_all: bool,
     /// Products that the viewer may see.
     pub products: u64,
     /// Those of them that are on the volume.
     pub products_on_volume: u64,
-    /// When a search could last begin to answer differently.
+    /// When a search by the viewer could last begin to answer differently.
     pub updated: DateTime<Utc>,
     /// What the indexer published.
     pub indexing: Indexing,
@@ -221,9 +223,10 @@ pub struct Summary {
     pub sdp: Option<Sdp>,
     /// How the table of the Data Lifecycle Manager is followed; `None` where it is not.
     pub dlm: Option<Dlm>,
-    /// Metadata files that do not read.
+    /// Metadata files that do not read of which the viewer may be told: those whose last good version he may see. Of others
+    /// nobody knows who may see them.
     pub failing: u64,
-    /// The first of them by path, less those whose last good version the viewer may not see.
+    /// The first of them by path.
     pub first_failing: Vec<Failing>,
 }
 
@@ -261,6 +264,11 @@ pub trait Store: Send + Sync {
     /// The folders of products below this one. Those of products that were removed no longer ago than `lately` count, for a
     /// day at the most.
     async fn below(&self, folder: &Folder, viewer: &Viewer, lately: Duration) -> Result<Below>;
+    /// The folders in which there is no product any more, but was no longer ago than `lately`, for a day at the most, one that
+    /// not everybody may see.
+    async fn removed(&self, lately: Duration) -> Result<Vec<Folder>>;
+    /// Those of some folders that hold products.
+    async fn products_at(&self, folders: &[Folder]) -> Result<Vec<Folder>>;
     /// The keys that rows have.
     async fn keys(&self, viewer: &Viewer) -> Result<ColumnKeys>;
     /// How the store and indexing stand, with at most `failing` failing files.
@@ -284,7 +292,7 @@ pub trait Store: Send + Sync {
         self.each_known(scope, &mut tell).await?;
         Ok(known)
     }
-    /// The folders of products that were never measured.
+    /// The folders of products that were not measured since they were written, or since a product came or went in them.
     async fn unmeasured(&self) -> Result<Vec<Folder>>;
     /// The first of these.
     async fn first_unmeasured(&self, limit: usize) -> Result<Vec<Folder>> {

@@ -22,6 +22,13 @@ pub(crate) struct Guarded {
     pub(crate) _site: Option<Site>,
 }
 
+impl Guarded {
+    /// The program that indexes.
+    pub(crate) fn writer(&self) -> &Server {
+        self._indexer.as_ref().unwrap_or(&self.api)
+    }
+}
+
 /// `dpd serve` on what `fill` makes.
 pub(crate) fn standalone(fill: impl Fn(&Volume), variables: &[(&str, &str)]) -> Guarded {
     let (volume, permissions) = (Volume::new(), Permissions::start());

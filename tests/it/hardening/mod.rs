@@ -28,6 +28,13 @@ pub(crate) struct Running {
     site: Option<Site>,
 }
 
+impl Running {
+    /// The program that indexes.
+    pub(crate) fn writer(&self) -> &Server {
+        self._indexer.as_ref().unwrap_or(&self.api)
+    }
+}
+
 /// Either program on what `fill` makes, with these variables.
 pub(crate) fn both(fill: impl Fn(&Volume), variables: &[(&str, &str)]) -> [Running; 2] {
     [standalone(&fill, variables), daemons(&fill, variables)]

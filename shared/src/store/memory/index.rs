@@ -118,10 +118,10 @@ pub(super) struct Index {
     pub(super) files: BTreeMap<Folder, Box<KnownFile>>,
     pub(super) failing: BTreeSet<Folder>,
     pub(super) rules: Rules,
-    removed: Removed,
+    pub(super) removed: Removed,
     pub(super) flows: Flows,
     last_number: u64,
-    pub(super) updated: DateTime<Utc>,
+    made: DateTime<Utc>,
     pub(super) indexing: Indexing,
     pub(super) sdp: Option<Sdp>,
     pub(super) dlm: Option<Dlm>,
@@ -131,7 +131,7 @@ pub(super) struct Index {
 
 impl Index {
     pub(super) fn new(tools: Arc<Tools>) -> Index {
-        Index { tools, updated: clock::now(), ..Index::default() }
+        Index { tools, made: clock::now(), ..Index::default() }
     }
 
     /// The metadata files known of in folders below this one.
@@ -173,13 +173,33 @@ impl Index {
                 None => {}
             }
         }
-        let is_there = |folder: &Folder| self.files.get(folder).is_some_and(|file| file.uid().is_some());
-        let removed = self.removed.below(folder, lately).filter(|(folder, _)| !is_there(folder));
+        let removed = self.removed.below(folder, lately).filter(|(folder, _)| !self.has_product(folder));
         let removed = removed.filter(|(_, access)| !self.rules.lets_pass(*access, viewer));
         below.hidden.extend(removed.map(|(folder, _)| folder.clone()));
         below.hidden.sort();
         below.hidden.dedup();
         below
+    }
+
+    /// When a search by a viewer could last begin to answer differently.
+    pub(super) fn updated(&self, viewer: &Viewer) -> DateTime<Utc> {
+        self.rules.visible(viewer).filter_map(|counts| counts.updated).max().unwrap_or(self.made)
+    }
+
+    /// The failing files of which a viewer may be told, by path.
+    pub(super) fn failing_for(&self, viewer: &Viewer) -> impl Iterator<Item = &Failing> {
+        let unknown = viewer.is_told_of_unknown();
+        let files = self.failing.iter().filter_map(|folder| self.files.get(folder));
+        files.filter_map(move |file| {
+            let failing = file.failing.as_deref()?;
+            let of_unknown = || unknown && (viewer.is_unrestricted() || !failing.is_guarded());
+            self.is_visible(file, viewer).unwrap_or_else(of_unknown).then_some(failing)
+        })
+    }
+
+    /// Whether there is a product in a folder.
+    pub(super) fn has_product(&self, folder: &Folder) -> bool {
+        self.files.get(folder).is_some_and(|file| file.uid().is_some())
     }
 
     /// Remembers that the product of a folder is about to be removed, where not everybody may see it.
@@ -359,6 +379,9 @@ impl Index {
         self.graveyard.bury(|| kept.clone());
         if let Some(kept) = self.products.get_mut(slot) {
             kept.set_size(size);
+            if let Some(counts) = self.rules.counts(kept.access) {
+                counts.updated = Some(clock::now());
+            }
         }
         self.show_anew(slot, leaves);
     }

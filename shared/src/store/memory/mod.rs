@@ -19,7 +19,8 @@ mod tests;
 pub use segments::{Sealing, Waiting};
 
 use super::{
-    Annotations, Below, Change, Hit, Hits, Kind, Lookup, Outcome, Reindex, Result, SessionKey, Store, StoreError, Summary,
+    Annotations, Below, Change, Hit, Hits, Kind, Lookup, Outcome, Reindex, Result, SessionKey, Store, StoreError,
+    Summary,
 };
 use crate::access::Viewer;
 use crate::clock;
@@ -29,10 +30,10 @@ use crate::folder::Folder;
 use crate::product::Product;
 use crate::query::Query;
 use crate::segment::Failed;
-use crate::status::{Dlm, Failing, Indexing, Sdp};
+use crate::status::{Dlm, Indexing, Sdp};
 use crate::volume::Stamp;
 use async_trait::async_trait;
-use index::{Index, KnownFile, Prepared, Tools};
+use index::{Index, Prepared, Tools};
 use products::Slot;
 use segments::{MOST_LEAVES, Sealer, Snapshot};
 use std::collections::BTreeMap;
@@ -247,34 +248,36 @@ impl Store for MemoryStore {
         Ok(self.read().below(folder, viewer, lately))
     }
 
+    async fn removed(&self, lately: Duration) -> Result<Vec<Folder>> {
+        let index = self.read();
+        Ok(index.removed.all(lately).filter(|folder| !index.has_product(folder)).cloned().collect())
+    }
+
+    async fn products_at(&self, folders: &[Folder]) -> Result<Vec<Folder>> {
+        let index = self.read();
+        Ok(folders.iter().filter(|folder| index.has_product(folder)).cloned().collect())
+    }
+
     async fn keys(&self, viewer: &Viewer) -> Result<ColumnKeys> {
         Ok(self.read().rules.keys(viewer, &self.shared.tools.keys))
     }
 
     async fn summary(&self, viewer: &Viewer, failing: usize) -> Result<Summary> {
         let index = self.read();
-        let seen = |file: &KnownFile| match index.is_visible(file, viewer) {
-            Some(visible) => visible,
-            None => !file.failing.as_deref().is_some_and(Failing::is_guarded),
-        };
         let mut indexing = index.indexing.clone();
         indexing.unreadable.first.retain(|unreadable| index.may_tell_of(&unreadable.path, viewer));
         indexing.unreadable.first.truncate(failing);
-        let failing_files = index.failing.iter().filter_map(|folder| index.files.get(folder));
         Ok(Summary {
+            sees_all: index.rules.shows_all(viewer),
             products: index.rules.visible(viewer).map(|counts| counts.products).sum(),
             products_on_volume: index.rules.visible(viewer).map(|counts| counts.on_volume).sum(),
-            updated: index.updated,
+            updated: index.updated(viewer),
             indexing,
             coordination: None,
             sdp: index.sdp.clone(),
             dlm: index.dlm.clone(),
-            failing: index.failing.len() as u64,
-            first_failing: failing_files
-                .filter(|file| seen(file))
-                .filter_map(|file| file.failing.as_deref().cloned())
-                .take(failing)
-                .collect(),
+            failing: index.failing_for(viewer).count() as u64,
+            first_failing: index.failing_for(viewer).take(failing).cloned().collect(),
         })
     }
 
@@ -284,15 +287,11 @@ impl Store for MemoryStore {
             _ => None,
         };
         let prepared: Vec<Option<Prepared>> = changes.iter().map(prepare).collect();
-        let outcomes = {
+        let outcomes: Vec<Outcome> = {
             let mut index = self.write();
             let now = clock::now();
             let applied = changes.iter().zip(prepared).map(|(change, prepared)| index.change(change, prepared, now));
-            let outcomes: Vec<Outcome> = applied.collect();
-            if outcomes.iter().any(|outcome| *outcome != Outcome::Unchanged) {
-                index.updated = now;
-            }
-            outcomes
+            applied.collect()
         };
         self.seal().await;
         Ok(outcomes)
@@ -301,9 +300,7 @@ impl Store for MemoryStore {
     async fn ingest(&self, product: Product) -> Result<()> {
         let prepared = self.shared.tools.prepare(&product);
         {
-            let mut index = self.write();
-            index.put(&product, Some(prepared), None);
-            index.updated = clock::now();
+            self.write().put(&product, Some(prepared), None);
         }
         self.seal().await;
         Ok(())

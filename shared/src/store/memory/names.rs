@@ -2,9 +2,11 @@
 
 use super::lock_read;
 use crate::access::{Access, Viewer};
+use crate::clock;
 use crate::column::{ColumnKeys, KeyCount};
 use crate::filter::{Key, KeySuffixes, Test};
 use crate::segment::{self, Resolve};
+use chrono::{DateTime, Utc};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
@@ -130,11 +132,14 @@ pub(super) struct Counts {
     pub(super) products: u64,
     pub(super) on_volume: u64,
     keys: HashMap<i32, KeyCount>,
+    /// When what is seen of them changed last.
+    pub(super) updated: Option<DateTime<Utc>>,
 }
 
 impl Counts {
     /// Counts a product in or out, with the keys of its row and whether their values are numbers.
     pub(super) fn count(&mut self, on_volume: bool, keys: &[(i32, bool)], step: impl Fn(&mut u64)) {
+        self.updated = Some(clock::now());
         step(&mut self.products);
         if on_volume {
             step(&mut self.on_volume);
@@ -185,6 +190,11 @@ impl Rules {
     /// The rules that let a viewer pass.
     pub(super) fn allowed(&self, viewer: &Viewer) -> BTreeSet<i32> {
         (0..).zip(&self.all).filter(|(_, (access, _))| viewer.may_see(access)).map(|(number, _)| number).collect()
+    }
+
+    /// Whether a viewer may see all products.
+    pub(super) fn shows_all(&self, viewer: &Viewer) -> bool {
+        self.all.iter().all(|(access, counts)| counts.products == 0 || viewer.may_see(access))
     }
 
     /// What is counted for what a viewer may see.

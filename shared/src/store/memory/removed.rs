@@ -30,11 +30,19 @@ impl Removed {
         self.products.entry(folder.clone()).or_default().insert(access, now);
     }
 
+    /// The folders in which such products were no longer ago than `lately`.
+    pub(super) fn all(&self, lately: Duration) -> impl Iterator<Item = &Folder> {
+        let lately = lately.min(REMEMBERED);
+        let young = move |rules: &BTreeMap<i32, Instant>| rules.values().any(|removed| removed.elapsed() < lately);
+        self.products.iter().filter(move |(_, rules)| young(rules)).map(|(folder, _)| folder)
+    }
+
     /// The folders below one in which such products were no longer ago than `lately`, and the rules that guarded them.
     pub(super) fn below(&self, folder: &Folder, lately: Duration) -> impl Iterator<Item = (&Folder, i32)> {
         let below = folder.prefix_below();
         let range = self.products.range::<str, _>((Bound::Included(below.as_str()), Bound::Unbounded));
-        let range = range.take_while(move |(other, _)| other.as_str().starts_with(&below) && !other.is_root());
+        let range = range.take_while(move |(other, _)| other.as_str().starts_with(&below));
+        let range = range.filter(|(other, _)| !other.is_root());
         let lately = lately.min(REMEMBERED);
         range.flat_map(move |(folder, rules)| {
             let young = rules.iter().filter(move |(_, removed)| removed.elapsed() < lately);

@@ -54,16 +54,16 @@ async fn fold_page(connection: &mut PgConnection, prefix: &str, after: i64) -> R
         .collect();
     if !others.is_empty() {
         // Not where somebody wrote another text meanwhile.
-        sqlx::query(
+        let products: Vec<Uuid> = sqlx::query_scalar(
             "UPDATE annotation a SET value = n.value FROM unnest($1::bigint[], $2::text[], $3::bytea[]) n(id, text, value) \
-             WHERE a.id = n.id AND a.annotation_text = n.text",
+             WHERE a.id = n.id AND a.annotation_text = n.text RETURNING a.data_product_uid",
         )
         .bind(others.iter().map(|(id, ..)| *id).collect::<Vec<_>>())
         .bind(others.iter().map(|(_, text, _)| *text).collect::<Vec<_>>())
         .bind(others.iter().map(|(.., value)| value.as_slice()).collect::<Vec<_>>())
-        .execute(&mut *connection)
+        .fetch_all(&mut *connection)
         .await?;
-        touch(connection, prefix).await?;
+        touch(connection, prefix, &products).await?;
     }
     Ok(page.last().map(|(id, ..)| *id))
 }
@@ -72,7 +72,7 @@ async fn fold_page(connection: &mut PgConnection, prefix: &str, after: i64) -> R
 pub(super) async fn create(connection: &mut PgConnection, prefix: &str, draft: &Draft) -> Result<bool> {
     let Cells { value, day } = Cells::of(&draft.text.clone().into());
     // First, since it has those wait who write at the same time, so that each counts all before.
-    touch(connection, prefix).await?;
+    touch(connection, prefix, &[draft.product]).await?;
     let created = sqlx::query(
         // One look at the clock for both times.
         "INSERT INTO annotation (volume_prefix, data_product_uid, annotation_text, user_principal_name, value, day, \
@@ -124,16 +124,25 @@ pub(super) async fn update(connection: &mut PgConnection, prefix: &str, id: i64,
     .bind(day)
     .execute(&mut *connection)
     .await?;
-    touch(connection, prefix).await?;
+    touch(connection, prefix, &[draft.product]).await?;
     Ok(Revision::Done)
 }
 
-/// A search by annotation answers differently from now on.
-async fn touch(connection: &mut PgConnection, prefix: &str) -> Result<()> {
+/// A search by annotation answers differently from now on, to those who may see the products.
+async fn touch(connection: &mut PgConnection, prefix: &str, products: &[Uuid]) -> Result<()> {
     sqlx::query("UPDATE dpd_indexing_state SET updated_at = clock_timestamp() WHERE volume_prefix = $1")
         .bind(prefix)
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+    // Whose row is locked by then, as by all who write.
+    sqlx::query(
+        "UPDATE access_rule SET updated_at = clock_timestamp() WHERE id IN \
+         (SELECT access FROM data_product WHERE volume_prefix = $1 AND uid = ANY($2))",
+    )
+    .bind(prefix)
+    .bind(products)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

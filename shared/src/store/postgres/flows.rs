@@ -304,6 +304,7 @@ impl Writer<'_> {
             return Ok(());
         }
         self.supersede(&ids).await?;
+        self.touch(&ids).await?;
         sqlx::query(
             "UPDATE data_product p SET flows = n.flows::json, number = nextval('product_number') \
              FROM unnest($1::bigint[], $2::text[]) n(id, flows) WHERE p.id = n.id",

@@ -43,14 +43,43 @@ pub(super) async fn below(
     Ok(below)
 }
 
+/// The folders in which restricted products were lately, and are none now.
+pub(super) async fn removed(connection: &mut PgConnection, prefix: &str, lately: Duration) -> Result<Vec<Folder>> {
+    let folders: Vec<String> = sqlx::query_scalar(
+        "SELECT DISTINCT folder FROM removed_product r WHERE volume_prefix = $1 \
+         AND removed_at > clock_timestamp() - make_interval(secs => $2) AND NOT EXISTS \
+         (SELECT FROM data_product p WHERE p.volume_prefix = r.volume_prefix AND p.folder = r.folder)",
+    )
+    .bind(prefix)
+    .bind(lately.as_secs_f64())
+    .fetch_all(connection)
+    .await?;
+    Ok(folders.iter().filter_map(|folder| folder.parse().ok()).collect())
+}
+
 impl Writer<'_> {
+    /// Notes that who may see these products gets other answers from now on. Where they are counted, that notes it as well.
+    pub(super) async fn touch(&mut self, ids: &[i64]) -> Result<()> {
+        sqlx::query(
+            "UPDATE access_rule SET updated_at = clock_timestamp() \
+             WHERE id IN (SELECT access FROM data_product WHERE id = ANY($1))",
+        )
+        .bind(ids)
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(())
+    }
+
     /// Remembers products that are about to be removed, where not everybody may see them.
     pub(super) async fn remember(&mut self, ids: &[i64]) -> Result<()> {
-        sqlx::query("DELETE FROM removed_product WHERE volume_prefix = $1 AND removed_at < clock_timestamp() - make_interval(secs => $2)")
-            .bind(self.prefix)
-            .bind(REMEMBERED.as_secs_f64())
-            .execute(&mut *self.connection)
-            .await?;
+        sqlx::query(
+            "DELETE FROM removed_product WHERE volume_prefix = $1 \
+             AND removed_at < clock_timestamp() - make_interval(secs => $2)",
+        )
+        .bind(self.prefix)
+        .bind(REMEMBERED.as_secs_f64())
+        .execute(&mut *self.connection)
+        .await?;
         sqlx::query(
             "INSERT INTO removed_product (volume_prefix, folder, access) \
              SELECT p.volume_prefix, p.folder, p.access FROM data_product p JOIN access_rule r ON r.id = p.access \

@@ -39,7 +39,8 @@ use volume::Answering;
 pub use volume::{Registered, prefix_by_name, prefix_of, registered};
 
 use super::{
-    Annotations, Below, Change, Hit, Hits, Kind, Lookup, Outcome, Reindex, Result, SessionKey, Store, StoreError, Summary,
+    Annotations, Below, Change, Hit, Hits, Kind, Lookup, Outcome, Reindex, Result, SessionKey, Store, StoreError,
+    Summary,
 };
 use crate::access::Viewer;
 use crate::annotation::{Annotation, Draft, Part, Revision};
@@ -314,6 +315,24 @@ impl Store for PostgresStore {
         let work = async {
             let (mut session, prefix) = self.open().await?;
             let folders = guards::below(&mut session, &prefix, folder, viewer, lately).await;
+            session.settle(folders)
+        };
+        self.database.bounded(work).await
+    }
+
+    async fn removed(&self, lately: Duration) -> Result<Vec<Folder>> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let folders = guards::removed(&mut session, &prefix, lately).await;
+            session.settle(folders)
+        };
+        self.database.bounded(work).await
+    }
+
+    async fn products_at(&self, folders: &[Folder]) -> Result<Vec<Folder>> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let folders = read::products_at(&mut session, &prefix, folders).await;
             session.settle(folders)
         };
         self.database.bounded(work).await

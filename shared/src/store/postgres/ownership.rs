@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use tracing::warn;
 
 /// The names of all relations that are ours, or were.
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 21] = [
     super::schema::TABLE,
     "dpd_indexing_state",
     "dpd_session_key",
@@ -24,6 +24,7 @@ const NAMES: [&str; 20] = [
     "metadata_key",
     "product_number",
     "reindex_request",
+    "removed_product",
     "segment",
     "segment_page",
     "superseded",

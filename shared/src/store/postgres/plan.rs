@@ -147,9 +147,11 @@ pub(super) struct Plan<'a> {
     /// Folders whose files do not fail any more.
     pub(super) read: Vec<&'a str>,
     pub(super) failing: Vec<Fails<'a>>,
-    /// Products whose file is another version of the same content.
+    /// Products whose file is another version of the same content: what is beside it need not be the same.
     pub(super) stamps: Vec<(i64, Stamp)>,
     pub(super) removed: Vec<i64>,
+    /// The folders of products that were not there before, or are not any more.
+    pub(super) came_or_went: Vec<&'a Folder>,
     pub(super) puts: Vec<Put<'a>>,
     pub(super) sizes: Vec<(i64, Option<i64>)>,
     /// Products that were measured and found as large as it was known.
@@ -227,15 +229,18 @@ impl<'a> Plan<'a> {
             stamp: Some(found.stamp),
             digest: Some(found.digest),
             size: before.and_then(|before| before.size),
-            measured: before.is_some_and(|before| before.measured),
+            // The size of before is shown until it is known whether it still is.
+            measured: false,
             access: *access,
         });
+        self.came_or_went.extend(before.is_none().then_some(folder));
         if before.is_some() { Outcome::Updated } else { Outcome::Added }
     }
 
     fn lose(&mut self, folder: &'a Folder, before: Option<&Stored>) -> Outcome {
         self.read.push(folder.as_str());
         self.removed.extend(before.map(|before| before.id));
+        self.came_or_went.extend(before.is_some().then_some(folder));
         if before.is_some() { Outcome::Removed } else { Outcome::Unchanged }
     }
 

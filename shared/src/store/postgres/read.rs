@@ -10,6 +10,7 @@ use crate::product::{Product, Stored};
 use crate::status::{Coordination, Dlm, Failing, Indexing, Sdp, UnreadableFolder};
 use crate::store::{Hit, LOOKED_AT, Lookup, Result, StoreError, Summary};
 use crate::volume::Stamp;
+use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
@@ -28,18 +29,13 @@ pub(super) const BELOW: &str = "folder >= $2 AND folder < $3";
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct Rule {
     pub(super) id: i32,
-    #[sqlx(try_from = "i64")]
-    pub(super) products: u64,
-    #[sqlx(try_from = "i64")]
-    products_on_volume: u64,
 }
 
 /// The rules that let a viewer pass.
 pub(super) async fn visible_rules(connection: &mut PgConnection, prefix: &str, viewer: &Viewer) -> Result<Vec<Rule>> {
     let groups: Vec<String> = viewer.groups().map(|group| escaped(group).into_owned()).collect();
     let rules = sqlx::query_as(
-        "SELECT id, products, products_on_volume FROM access_rule \
-         WHERE volume_prefix = $1 AND (groups IS NULL OR groups && $2 OR $3)",
+        "SELECT id FROM access_rule WHERE volume_prefix = $1 AND (groups IS NULL OR groups && $2 OR $3)",
     );
     Ok(rules.bind(prefix).bind(groups).bind(viewer.is_unrestricted()).fetch_all(connection).await?)
 }
@@ -148,26 +144,18 @@ pub(super) async fn summary(
     viewer: &Viewer,
     failing: usize,
 ) -> Result<Summary> {
-    let rules = visible_rules(connection, prefix, viewer).await?;
     let sql = format!(
-        "SELECT s.*, {HELD} AS held, (SELECT count(*) FROM failing_file f WHERE f.volume_prefix = s.volume_prefix) AS failing, \
-         EXISTS (SELECT FROM reindex_request r WHERE r.volume_prefix = s.volume_prefix) AS waits \
+        "SELECT s.*, {HELD} AS held, EXISTS (SELECT FROM reindex_request r WHERE r.volume_prefix = s.volume_prefix) AS waits \
          FROM dpd_indexing_state s WHERE volume_prefix = $1",
     );
     let state = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(prefix).fetch_one(&mut *connection).await?;
-    let ids: Vec<i32> = rules.iter().map(|rule| rule.id).collect();
-    let first_failing: Vec<(String, String, chrono::DateTime<chrono::Utc>)> = sqlx::query_as(
-        "SELECT f.path, f.error, f.since FROM failing_file f \
-         LEFT JOIN data_product p ON p.volume_prefix = f.volume_prefix AND p.folder = f.folder \
-         WHERE f.volume_prefix = $1 AND (CASE WHEN p.id IS NULL THEN NOT starts_with(f.error, $4) \
-         ELSE p.access = ANY($2) END) ORDER BY f.folder LIMIT $3",
-    )
-    .bind(prefix)
-    .bind(&ids)
-    .bind(i64::try_from(failing).unwrap_or(i64::MAX))
-    .bind(Failing::guarded_prefix())
-    .fetch_all(&mut *connection)
-    .await?;
+    // After the state, so that what a walk found is counted once it tells of its end.
+    let Rules { ids, products, products_on_volume, sees_all, updated } =
+        rules(&mut *connection, prefix, viewer).await?;
+    // Where he sees nothing, nothing of it changed since anybody began to index.
+    let began = if sees_all { "updated_at" } else { "started_at" };
+    let began: Option<DateTime<Utc>> = state.try_get(began)?;
+    let (failing_files, first_failing) = failing_for(connection, prefix, &ids, viewer, failing).await?;
     let held: bool = state.try_get("held")?;
     let progress: Option<Json<Indexing>> = state.try_get("progress")?;
     // What a process that is no more was doing is not being done.
@@ -179,9 +167,10 @@ pub(super) async fn summary(
     let sdp: Option<Json<Sdp>> = state.try_get("sdp")?;
     let dlm: Option<Json<Dlm>> = state.try_get("dlm")?;
     Ok(Summary {
-        products: rules.iter().map(|rule| rule.products).sum(),
-        products_on_volume: rules.iter().map(|rule| rule.products_on_volume).sum(),
-        updated: state.try_get("updated_at")?,
+        sees_all,
+        products: count(products),
+        products_on_volume: count(products_on_volume),
+        updated: updated.or(began).unwrap_or_default(),
         indexing,
         coordination: Some(Coordination {
             volume_prefix: prefix.to_owned(),
@@ -197,9 +186,69 @@ pub(super) async fn summary(
         }),
         sdp: sdp.map(|Json(sdp)| sdp),
         dlm: dlm.map(|Json(dlm)| dlm),
-        failing: count(state.try_get("failing")?),
-        first_failing: first_failing.into_iter().map(|(path, error, since)| Failing { path, error, since }).collect(),
+        failing: count(failing_files),
+        first_failing,
     })
+}
+
+/// What the access rules of a volume come to for a viewer.
+#[derive(Debug, sqlx::FromRow)]
+struct Rules {
+    /// Those that let him pass.
+    ids: Vec<i32>,
+    products: i64,
+    products_on_volume: i64,
+    sees_all: bool,
+    updated: Option<DateTime<Utc>>,
+}
+
+async fn rules(connection: &mut PgConnection, prefix: &str, viewer: &Viewer) -> Result<Rules> {
+    let groups: Vec<String> = viewer.groups().map(|group| escaped(group).into_owned()).collect();
+    // One statement: what is counted and when that changed are of one moment.
+    let rules = sqlx::query_as(
+        "SELECT coalesce(array_agg(id) FILTER (WHERE visible), '{}') AS ids, \
+         coalesce(sum(products) FILTER (WHERE visible), 0)::bigint AS products, \
+         coalesce(sum(products_on_volume) FILTER (WHERE visible), 0)::bigint AS products_on_volume, \
+         coalesce(bool_and(visible) FILTER (WHERE products > 0), true) AS sees_all, \
+         max(updated_at) FILTER (WHERE visible) AS updated \
+         FROM (SELECT *, (groups IS NULL OR groups && $2 OR $3) AS visible FROM access_rule WHERE volume_prefix = $1) r",
+    );
+    Ok(rules.bind(prefix).bind(groups).bind(viewer.is_unrestricted()).fetch_one(connection).await?)
+}
+
+/// How many metadata files do not read of which a viewer may be told, and the first `most` of them.
+async fn failing_for(
+    connection: &mut PgConnection,
+    prefix: &str,
+    rules: &[i32],
+    viewer: &Viewer,
+    most: usize,
+) -> Result<(i64, Vec<Failing>)> {
+    let told = "FROM failing_file WHERE volume_prefix = $1 \
+                AND (access = ANY($2) OR access IS NULL AND $3 AND ($4 OR NOT starts_with(error, $5)))";
+    let (count, listed) =
+        (format!("SELECT count(*) {told}"), format!("SELECT path, error, since {told} ORDER BY folder LIMIT $6"));
+    let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count))
+        .bind(prefix)
+        .bind(rules)
+        .bind(viewer.is_told_of_unknown())
+        .bind(viewer.is_unrestricted())
+        .bind(Failing::guarded_prefix())
+        .fetch_one(&mut *connection)
+        .await?;
+    if count == 0 || most == 0 {
+        return Ok((count, Vec::new()));
+    }
+    let listed: Vec<(String, String, DateTime<Utc>)> = sqlx::query_as(sqlx::AssertSqlSafe(listed))
+        .bind(prefix)
+        .bind(rules)
+        .bind(viewer.is_told_of_unknown())
+        .bind(viewer.is_unrestricted())
+        .bind(Failing::guarded_prefix())
+        .bind(i64::try_from(most).unwrap_or(i64::MAX))
+        .fetch_all(connection)
+        .await?;
+    Ok((count, listed.into_iter().map(|(path, error, since)| Failing { path, error, since }).collect()))
 }
 
 /// Keeps of the folders that cannot be read the first `most` that who sees products of these rules may be told of.
@@ -295,7 +344,22 @@ pub(super) async fn failing(connection: &mut PgConnection, prefix: &str) -> Resu
     Ok(folders.iter().filter_map(|folder| folder.parse().ok()).collect())
 }
 
-/// The folders of products whose size nobody looked for yet, the first `limit` of them.
+/// Those of some folders that hold products.
+pub(super) async fn products_at(
+    connection: &mut PgConnection,
+    prefix: &str,
+    folders: &[Folder],
+) -> Result<Vec<Folder>> {
+    let found: Vec<String> =
+        sqlx::query_scalar("SELECT folder FROM data_product WHERE volume_prefix = $1 AND folder = ANY($2)")
+            .bind(prefix)
+            .bind(folders.iter().map(Folder::as_str).collect::<Vec<_>>())
+            .fetch_all(connection)
+            .await?;
+    Ok(found.iter().filter_map(|folder| folder.parse().ok()).collect())
+}
+
+/// The folders of products that are to be measured, the first `limit` of them.
 pub(super) async fn unmeasured(connection: &mut PgConnection, prefix: &str, limit: usize) -> Result<Vec<Folder>> {
     let folders: Vec<String> = sqlx::query_scalar(
         "SELECT folder FROM data_product WHERE volume_prefix = $1 AND folder IS NOT NULL AND NOT measured LIMIT $2",

@@ -17,7 +17,7 @@ use crate::volume::Stamp;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tracing::warn;
 use uuid::Uuid;
@@ -83,6 +83,7 @@ impl Writer<'_> {
         let put = self.put(&plan.puts).await?;
         self.set_measured(&plan.measured).await?;
         self.set_sizes(&plan.sizes).await?;
+        self.set_unmeasured_around(&plan.came_or_went).await?;
         self.follow(&plan, &put, touched).await?;
         Ok(plan.outcomes)
     }
@@ -156,9 +157,11 @@ impl Writer<'_> {
         let stamps = Stamps::of(failing.iter().map(|fails| fails.stamp));
         sqlx::query(
             "INSERT INTO failing_file (volume_prefix, folder, path, error, file_size, file_inode, file_modified, \
-             file_changed) SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], \
-             $7::bigint[], $8::bigint[]) \
+             file_changed, access) SELECT $1, n.*, p.access FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], \
+             $6::bigint[], $7::bigint[], $8::bigint[]) n(folder, path, error, size, inode, modified, changed) \
+             LEFT JOIN data_product p ON p.volume_prefix = $1 AND p.folder = n.folder \
              ON CONFLICT (volume_prefix, folder) DO UPDATE SET path = EXCLUDED.path, error = EXCLUDED.error, \
+             access = EXCLUDED.access, \
              file_size = EXCLUDED.file_size, file_inode = EXCLUDED.file_inode, \
              file_modified = EXCLUDED.file_modified, file_changed = EXCLUDED.file_changed",
         )
@@ -208,7 +211,7 @@ impl Writer<'_> {
         let stamps = Stamps::of(new.iter().map(|(_, stamp)| Some(*stamp)));
         sqlx::query(
             "UPDATE data_product p SET file_size = n.size, file_inode = n.inode, file_modified = n.modified, \
-             file_changed = n.changed FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], \
+             file_changed = n.changed, measured = false FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], \
              $5::bigint[]) n(id, size, inode, modified, changed) WHERE p.id = n.id",
         )
         .bind(new.iter().map(|(id, _)| *id).collect::<Vec<_>>())
@@ -216,6 +219,22 @@ impl Writer<'_> {
         .bind(&stamps.inode)
         .bind(&stamps.modified)
         .bind(&stamps.changed)
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(())
+    }
+
+    /// Notes that products are to be measured in whose folders others came or went: a size counts nothing of these.
+    async fn set_unmeasured_around(&mut self, folders: &[&Folder]) -> Result<()> {
+        let around: BTreeSet<&str> = folders.iter().flat_map(|folder| folder.above()).collect();
+        if around.is_empty() {
+            return Ok(());
+        }
+        sqlx::query(
+            "UPDATE data_product SET measured = false WHERE volume_prefix = $1 AND folder = ANY($2) AND measured",
+        )
+        .bind(self.prefix)
+        .bind(around.into_iter().collect::<Vec<_>>())
         .execute(&mut *self.connection)
         .await?;
         Ok(())
@@ -239,6 +258,7 @@ impl Writer<'_> {
         }
         let ids: Vec<i64> = sizes.iter().map(|(id, _)| *id).collect();
         self.supersede(&ids).await?;
+        self.touch(&ids).await?;
         sqlx::query(
             "UPDATE data_product p SET size = n.size, measured = true, number = nextval('product_number') \
              FROM unnest($1::bigint[], $2::bigint[]) n(id, size) WHERE p.id = n.id",
@@ -312,7 +332,7 @@ impl Writer<'_> {
         }
         sqlx::query(
             "UPDATE access_rule r SET products = r.products + n.products, \
-             products_on_volume = r.products_on_volume + n.on_volume \
+             products_on_volume = r.products_on_volume + n.on_volume, updated_at = clock_timestamp() \
              FROM unnest($1::integer[], $2::bigint[], $3::bigint[]) n(id, products, on_volume) WHERE r.id = n.id",
         )
         .bind(rules.keys().copied().collect::<Vec<_>>())
