@@ -22,6 +22,8 @@ pub(crate) enum ApiError {
     /// As `Forbidden`, but it could not be found out which groups the caller is in.
     GroupsUnknown(Arc<str>),
     NotTheAuthor,
+    /// What everybody may see would be taken from those who are not in a group that the caller is not in either.
+    Restricting,
     /// A page of another site had a browser send it.
     CrossSite {
         origin: String,
@@ -34,6 +36,8 @@ pub(crate) enum ApiError {
     MethodNotAllowed {
         allow: String,
     },
+    /// It is not done here, because somebody configured so; a line for people.
+    TurnedOff(&'static str),
     SlowBody,
     Conflict(String),
     BodyTooLarge {
@@ -93,6 +97,12 @@ impl ApiError {
                 ),
             ),
             ApiError::NotTheAuthor => (StatusCode::FORBIDDEN, "Only its author may change an annotation.".to_owned()),
+            ApiError::Restricting => (
+                StatusCode::FORBIDDEN,
+                "Everybody can see this data product, and only a member of a group may restrict it to that: send the \
+                 token of one, as 'Authorization: Bearer TOKEN'."
+                    .to_owned(),
+            ),
             ApiError::CrossSite { origin } => (
                 StatusCode::FORBIDDEN,
                 format!(
@@ -112,6 +122,8 @@ impl ApiError {
             ApiError::MethodNotAllowed { allow } => {
                 (StatusCode::METHOD_NOT_ALLOWED, format!("This path answers {allow} only."))
             }
+            // RFC 9110 10.2.1 has this, with no method in `Allow`, for what is disabled by configuration.
+            ApiError::TurnedOff(why) => (StatusCode::METHOD_NOT_ALLOWED, (*why).to_owned()),
             ApiError::SlowBody => {
                 (StatusCode::REQUEST_TIMEOUT, "The request's body did not arrive in time.".to_owned())
             }
@@ -150,6 +162,7 @@ impl ApiError {
             ApiError::MethodNotAllowed { allow } => {
                 headers.extend(HeaderValue::from_str(&allow).ok().map(|allow| (header::ALLOW, allow)));
             }
+            ApiError::TurnedOff(_) => drop(headers.insert(header::ALLOW, HeaderValue::from_static(""))),
             ApiError::RangeNotSatisfiable { total } => {
                 let range = HeaderValue::from_str(&format!("bytes */{total}"));
                 headers.extend(range.ok().map(|range| (header::CONTENT_RANGE, range)));

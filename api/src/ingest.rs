@@ -5,50 +5,55 @@ use crate::error::{ApiError, Result};
 use crate::reply::{self, Response};
 use crate::request::{Request, text};
 use serde_json::{Map, Value, json};
-use shared::access::Viewer;
+use shared::access::{Access, Ingested, Viewer};
 use shared::folder::{BadFolder, Folder};
 use shared::product::{BadMetadata, Product};
-use shared::store::{Change, Lookup};
-use shared::volume::{Found, ReadError, Volume};
+use shared::store::{Change, Outcome};
+use shared::volume::{Found, ReadError, Root, Stamp, Volume};
 use shared::yaml::YamlError;
 use std::sync::Arc;
+use tracing::info;
 use uuid::Uuid;
 use warp::http::StatusCode;
 
 /// How often a file is read again because it changed while what it was before went to the store.
 const ROUNDS: usize = 5;
 
-/// `POST /ingestnewmetadata`
+/// The request of somebody whose announcements are taken.
+async fn admitted(api: &Api, request: Request) -> Result<Request> {
+    api.auth.may_ingest(&request.headers).await?;
+    Ok(request)
+}
+
+/// `POST /ingestnewmetadata`. Whoever may not see what is there changes nothing, and is answered as if there were nothing.
 pub(crate) async fn metadata(api: Arc<Api>, request: Request) -> Result<Response> {
+    let request = admitted(&api, request).await?;
     let viewer = request.viewer.clone();
     let store_name = api.volume.origin().name.clone();
     let product = move |body| {
-        Product::from_metadata(body, &store_name).map_err(|error| match error {
+        let mut product = Product::from_metadata(body, &store_name).map_err(|error| match error {
             BadMetadata::NotAMap(_) | BadMetadata::Yaml(_) => ApiError::BadRequest(error.to_string()),
             BadMetadata::ExecutionBlock(_) | BadMetadata::TooMuch(_) => ApiError::Unprocessable(error.to_string()),
-        })
+        })?;
+        product.access =
+            Access::brought(&product.metadata).map_err(|error| ApiError::Unprocessable(error.to_string()))?;
+        Ok(product)
     };
     let (product, turn) = request.body()?.read(product).await?;
     let uid = product.uid;
-    may_replace(&api, &product, &viewer).await?;
-    turn.finish(async move { Ok(api.store.ingest(product).await?) }).await?;
+    match turn.finish(async move { Ok(api.store.ingest(product, &viewer).await?) }).await? {
+        Ingested::Taken => {}
+        Ingested::Kept => info!(%uid, "metadata were brought by somebody who may not see what is there, which stays"),
+        Ingested::Refused => return Err(ApiError::Restricting),
+    }
     Ok(received("New data product metadata received and saved in the DPD datastore.", uid))
 }
 
-/// Whoever may not see a product may replace it only by one for the same groups, as pipelines do that send no token: else
-/// anybody could open to himself what others wrote about it.
-async fn may_replace(api: &Api, product: &Product, viewer: &Viewer) -> Result<()> {
-    match api.store.product(product.uid, viewer).await? {
-        Lookup::Forbidden => match api.store.product(product.uid, &Viewer::unrestricted()).await? {
-            Lookup::Found(before) if before.product.access != product.access => Err(ApiError::Forbidden),
-            _ => Ok(()),
-        },
-        Lookup::Found(_) | Lookup::Unknown => Ok(()),
-    }
-}
-
-/// `POST /ingestnewdataproduct`
+/// `POST /ingestnewdataproduct`. Anybody may have a file read again, which says itself who may see it; whoever may not is
+/// answered as if there were none.
 pub(crate) async fn data_product(api: Arc<Api>, request: Request) -> Result<Response> {
+    let request = admitted(&api, request).await?;
+    let viewer = request.viewer.clone();
     let volume = api.volume.clone();
     let wanted = move |body: Map<String, Value>| {
         let needed = || ApiError::BadRequest("The request needs an 'execution_block'.".to_owned());
@@ -56,27 +61,72 @@ pub(crate) async fn data_product(api: Arc<Api>, request: Request) -> Result<Resp
         Ok((candidates(&body, &execution_block, &volume)?, execution_block))
     };
     let (candidates, execution_block) = request.body()?.read_object(wanted).await?;
-    let mut found = read(&api, &candidates, &execution_block).await?;
-    let uid = found.product.uid;
-    let folder = found.product.folder.clone();
+    for folder in candidates {
+        if let Some(uid) = announced(&api, &folder, &execution_block, &viewer).await? {
+            return Ok(received("New data product received and search store index updated", uid));
+        }
+    }
+    // The same for all, whatever there is.
+    Err(ApiError::NotFound(format!(
+        "There is no {} there, or it is of a data product that you may not see.",
+        api.volume.origin().metadata_file
+    )))
+}
+
+/// Takes in what is in a folder. `None` where that is nothing, or nothing that the caller may know of.
+async fn announced(api: &Arc<Api>, folder: &Folder, execution_block: &str, viewer: &Viewer) -> Result<Option<Uuid>> {
+    let mut known = None;
+    // The version that is in the store because of us.
+    let mut written = None;
     for _ in 0..ROUNDS {
-        // The indexer may have read a newer version meanwhile, which this one must not undo: what is on disk last is
-        // also written last.
-        let stamp = found.stamp;
-        api.store.apply(&[Change::Found(found)]).await?;
-        found = match read(&api, &candidates, &execution_block).await {
-            Ok(again) if again.stamp == stamp => break,
-            Ok(again) => again,
-            Err(error) => {
-                // It went meanwhile; whoever looked before us may have said so already.
-                if let Some(folder) = folder.filter(|_| matches!(error, ApiError::NotFound(_))) {
-                    api.store.apply(&[Change::Gone(folder)]).await?;
+        let found = match look(api, folder).await? {
+            Ok(found) => found,
+            Err(ReadError::Missing) => match written.take() {
+                None => return Ok(None),
+                // It went meanwhile. Whoever put another there since may have told the store of that already.
+                Some(stamp) => {
+                    api.store.apply(&[Change::Withdrawn { folder: folder.clone(), stamp }]).await?;
+                    continue;
                 }
-                return Err(error);
+            },
+            Err(error) => {
+                return if may_know(api, folder, &error, viewer).await? { Err(told(folder, &error)) } else { Ok(None) };
             }
         };
+        let product = &found.product;
+        known = viewer.may_see(&product.access).then_some(product.uid);
+        if known.is_some() && product.execution_block != execution_block {
+            return Err(ApiError::BadRequest("The metadata file names another execution block.".to_owned()));
+        }
+        let stamp = found.stamp;
+        let outcomes = api.store.apply(&[Change::Found(found)]).await?;
+        if outcomes != [Outcome::Unchanged] {
+            written = Some(stamp);
+        }
+        // The indexer may have read a newer version meanwhile, which this one must not undo: what is on disk last is
+        // also written last.
+        if version(api, folder).await? == Some(stamp) {
+            break;
+        }
     }
-    Ok(received("New data product received and search store index updated", uid))
+    Ok(known)
+}
+
+/// Whether a caller may be told why a metadata file is not taken in.
+async fn may_know(api: &Api, folder: &Folder, error: &ReadError, viewer: &Viewer) -> Result<bool> {
+    let guarded = matches!(error, ReadError::Bad { guarded: true, .. });
+    Ok(api.store.may_know(folder, viewer).await?.unwrap_or(!guarded))
+}
+
+/// What he is told.
+fn told(folder: &Folder, error: &ReadError) -> ApiError {
+    match error {
+        ReadError::Outside => ApiError::BadRequest(format!("'{folder}' leads out of the storage path.")),
+        ReadError::Bad { error, guarded: true, .. } => {
+            ApiError::Unprocessable(format!("'{folder}': {}", place_only(error)))
+        }
+        error => ApiError::Unprocessable(format!("'{folder}': {error}")),
+    }
 }
 
 fn received(message: &str, uid: Uuid) -> Response {
@@ -102,16 +152,28 @@ fn candidates(body: &Map<String, Value>, execution_block: &str, volume: &Volume)
     }
 }
 
-/// Reads the first of these folders that has a metadata file, as a scan would.
-async fn read(api: &Arc<Api>, candidates: &[Folder], execution_block: &str) -> Result<Found> {
-    let (volume, candidates) = (api.volume.clone(), candidates.to_vec());
-    let found =
-        tokio::task::spawn_blocking(move || first_of(&volume, &candidates)).await.map_err(|_| ApiError::Internal)??;
-    if found.product.execution_block != execution_block {
-        // It is not said which: the caller may not be one who may know.
-        return Err(ApiError::BadRequest("The metadata file names another execution block.".to_owned()));
-    }
-    Ok(found)
+/// Reads the metadata file of a folder, as a scan would.
+async fn look(api: &Arc<Api>, folder: &Folder) -> Result<std::result::Result<Found, ReadError>> {
+    let folder = folder.clone();
+    on_volume(api, move |root| match root.read(&folder) {
+        Err(ReadError::Missing) if root.leads_out(&folder) => Err(ReadError::Outside),
+        read => read,
+    })
+    .await
+}
+
+/// The version of a folder's metadata file that there is now.
+async fn version(api: &Arc<Api>, folder: &Folder) -> Result<Option<Stamp>> {
+    let folder = folder.clone();
+    on_volume(api, move |root| root.stamp(&folder)).await
+}
+
+/// Asks the volume where that holds up nobody.
+async fn on_volume<T: Send + 'static>(api: &Arc<Api>, ask: impl FnOnce(&Root<'_>) -> T + Send + 'static) -> Result<T> {
+    let volume = api.volume.clone();
+    let asking = tokio::task::spawn_blocking(move || volume.open().map(|root| ask(&root)));
+    let answer = asking.await.map_err(|_| ApiError::Internal)?;
+    answer.map_err(|error| ApiError::Unavailable(format!("The volume cannot be read: {error}.")))
 }
 
 /// Of a file that speaks of an access group, where it does not read, and nothing that stands in it.
@@ -122,23 +184,4 @@ fn place_only(error: &BadMetadata) -> String {
         }
         other => other.to_string(),
     }
-}
-
-fn first_of(volume: &Volume, candidates: &[Folder]) -> Result<Found> {
-    let root = volume.open().map_err(|error| ApiError::Unavailable(format!("The volume cannot be read: {error}.")))?;
-    for folder in candidates {
-        match root.read(folder) {
-            Ok(found) => return Ok(found),
-            Err(ReadError::Missing) if !root.leads_out(folder) => {}
-            Err(ReadError::Missing | ReadError::Outside) => {
-                return Err(ApiError::BadRequest(format!("'{folder}' leads out of the storage path.")));
-            }
-            Err(ReadError::Bad { error, guarded: true, .. }) => {
-                return Err(ApiError::Unprocessable(format!("'{folder}': {}", place_only(&error))));
-            }
-            Err(error) => return Err(ApiError::Unprocessable(format!("'{folder}': {error}"))),
-        }
-    }
-    let looked: Vec<String> = candidates.iter().map(|folder| format!("'{folder}'")).collect();
-    Err(ApiError::NotFound(format!("There is no {} in {}.", volume.origin().metadata_file, looked.join(" or "))))
 }

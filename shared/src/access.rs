@@ -1,4 +1,5 @@
-//! Who may see a product: the access group in its metadata against the groups of who asks.
+//! Who may see a product, and who may put another in its place: the access group in its metadata against the groups of who
+//! asks.
 
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -13,6 +14,14 @@ pub enum Access {
     Groups(BTreeSet<String>),
 }
 
+/// Why metadata that names an access group cannot be taken from a caller: nobody could see it, nor ever put it right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'context.access_group' must be the name of a group, or a list of such names, none of them empty; leave it out if \
+     everybody may see the data product"
+)]
+pub struct BadGroup;
+
 impl Access {
     /// Reads `context.access_group`: only the nested key counts, never a key with a dot in its name.
     pub fn of(metadata: &Map<String, Value>) -> Access {
@@ -25,12 +34,51 @@ impl Access {
             Some(_) => Access::Groups(BTreeSet::new()),
         }
     }
+
+    /// What metadata that a caller brings say, of whom more is asked than of a file.
+    ///
+    /// # Errors
+    /// Where they name a group that is empty, or none that can be read.
+    pub fn brought(metadata: &Map<String, Value>) -> Result<Access, BadGroup> {
+        let is_name = |group: &Value| group.as_str().is_some_and(|name| !name.trim().is_empty());
+        match metadata.get("context").and_then(|context| context.get("access_group")) {
+            None | Some(Value::Null) => {}
+            Some(Value::Array(groups)) if !groups.is_empty() && groups.iter().all(is_name) => {}
+            Some(group) if is_name(group) => {}
+            Some(_) => return Err(BadGroup),
+        }
+        Ok(Access::of(metadata))
+    }
+}
+
+/// What becomes of metadata that a caller brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ingested {
+    /// They are there now.
+    Taken,
+    /// Something that the caller may not see is there, and stays as it is. The caller is not told so.
+    Kept,
+    /// They would take from others what everybody may see. Everybody may know that this is there.
+    Refused,
+}
+
+/// How far it is known who asks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody says so, or nobody vouches for it.
+    #[default]
+    Stranger,
+    /// A token came, and it could not be found out whose it is.
+    Unsettled,
+    /// Whoever the token is of.
+    Known,
 }
 
 /// Who asks: the groups that the caller is in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Viewer {
     groups: BTreeSet<String>,
+    standing: Standing,
     unrestricted: bool,
     everybody: bool,
 }
@@ -41,14 +89,19 @@ impl Viewer {
         Viewer::default()
     }
 
-    /// A caller who is in these groups.
+    /// A caller of whom it could not be found out who he is: sees the same.
+    pub fn unsettled() -> Viewer {
+        Viewer { standing: Standing::Unsettled, ..Viewer::default() }
+    }
+
+    /// A caller who is known, and in these groups.
     pub fn member_of(groups: impl IntoIterator<Item = String>) -> Viewer {
-        Viewer { groups: groups.into_iter().collect(), ..Viewer::default() }
+        Viewer { groups: groups.into_iter().collect(), standing: Standing::Known, ..Viewer::default() }
     }
 
     /// Somebody who may see everything: whoever asks where access groups guard nothing.
     pub fn unrestricted() -> Viewer {
-        Viewer { unrestricted: true, ..Viewer::default() }
+        Viewer { standing: Standing::Known, unrestricted: true, ..Viewer::default() }
     }
 
     /// Whoever asks where nobody can be in a group: he sees what is public, and nobody sees more.
@@ -59,6 +112,11 @@ impl Viewer {
     /// Whether this caller is told of what nobody knows who may see it, such as of a metadata file that never read.
     pub fn is_told_of_unknown(&self) -> bool {
         self.unrestricted || self.everybody
+    }
+
+    /// How far it is known who this is.
+    pub fn standing(&self) -> Standing {
+        self.standing
     }
 
     /// Whether this caller may see everything.
@@ -76,6 +134,19 @@ impl Viewer {
         match access {
             Access::Public => true,
             Access::Groups(groups) => self.unrestricted || !groups.is_disjoint(&self.groups),
+        }
+    }
+
+    /// What becomes of metadata that this caller brings, where `before` guards what is there in their place (`None`: nothing
+    /// is) and `after` would guard them. Whoever writes asks inside the transaction that writes.
+    ///
+    /// Only members decide on what is theirs, so that nobody gives, takes or changes the groups of others' products. Where
+    /// nothing is, anybody may begin for any group: pipelines do, and send no token.
+    pub fn brings(&self, before: Option<&Access>, after: &Access) -> Ingested {
+        match before {
+            Some(before) if !self.may_see(before) => Ingested::Kept,
+            Some(_) if !self.may_see(after) && before == Some(&Access::Public) => Ingested::Refused,
+            _ => Ingested::Taken,
         }
     }
 }
@@ -106,6 +177,58 @@ mod tests {
             assert_eq!(Viewer::anonymous().may_see(&access), anonymous, "{metadata}");
             assert_eq!(member.may_see(&access), of_a, "{metadata}");
             assert!(Viewer::unrestricted().may_see(&access));
+        }
+    }
+
+    #[test]
+    fn only_members_decide_on_what_is_theirs() {
+        use Ingested::{Kept, Refused, Taken};
+        let groups = |names: &[&str]| Access::Groups(names.iter().map(|name| (*name).to_owned()).collect());
+        let (public, a, b, both) = (Access::Public, groups(&["a"]), groups(&["b"]), groups(&["a", "b"]));
+        let member = Viewer::member_of(["a".to_owned()]);
+        for (before, after, of_a, stranger) in [
+            (None, &public, Taken, Taken),
+            (None, &b, Taken, Taken),
+            (Some(&public), &public, Taken, Taken),
+            (Some(&public), &a, Taken, Refused),
+            (Some(&public), &both, Taken, Refused),
+            (Some(&public), &b, Refused, Refused),
+            (Some(&a), &public, Taken, Kept),
+            (Some(&a), &a, Taken, Kept),
+            (Some(&both), &b, Taken, Kept),
+            (Some(&b), &public, Kept, Kept),
+            (Some(&b), &b, Kept, Kept),
+            (Some(&b), &a, Kept, Kept),
+            (Some(&groups(&[])), &a, Kept, Kept),
+        ] {
+            for (viewer, expected) in [
+                (member.clone(), of_a),
+                (Viewer::anonymous(), stranger),
+                (Viewer::unsettled(), stranger),
+                (Viewer::unrestricted(), Taken),
+            ] {
+                assert_eq!(viewer.brings(before, after), expected, "{viewer:?}: {before:?} -> {after:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_brought_names_groups_or_none() {
+        let brought = |group: Value| {
+            let metadata = json!({"context": {"access_group": group}});
+            Access::brought(metadata.as_object().expect("a map"))
+        };
+        assert_eq!(brought(Value::Null), Ok(Access::Public));
+        for good in [json!("a"), json!(["a"]), json!(["a", "b"])] {
+            assert!(matches!(brought(good.clone()), Ok(Access::Groups(groups)) if !groups.is_empty()), "{good}");
+        }
+        for bad in
+            [json!(""), json!(" "), json!([]), json!([""]), json!(["a", ""]), json!(["a", 5]), json!({}), json!(false)]
+        {
+            assert_eq!(brought(bad.clone()), Err(BadGroup), "{bad}");
+        }
+        for metadata in [json!({}), json!({"context": "a"}), json!({"context.access_group": ""})] {
+            assert_eq!(Access::brought(metadata.as_object().expect("a map")), Ok(Access::Public), "{metadata}");
         }
     }
 }

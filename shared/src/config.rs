@@ -12,7 +12,7 @@ mod proxy;
 mod sources;
 mod variables;
 
-pub use access::{AccessSettings, Guarded, allowed_hosts};
+pub use access::{AccessSettings, Guarded, Ingest, allowed_hosts};
 pub use client::ClientSettings;
 pub use indexing::{IndexingSettings, WatchMode};
 pub use postgresql::{PostgresqlSettings, Secret, Server, Tls, TlsMode};
@@ -164,6 +164,11 @@ pub const VARIABLES: &[Variable] = &[
         "DPD_SESSION_COOKIE",
         "on",
         "whether an answer to a token sets a session cookie, by which a browser is known where it sends no token: on or off",
+    ),
+    variable(
+        "DPD_INGEST",
+        "open",
+        "whose announcements of products and metadata are taken: open (everybody's), token (of callers whose token the permissions service takes), or off",
     ),
     variable(
         "DPD_MAX_REQUESTS",

@@ -294,7 +294,7 @@ async fn take(step: Step, n: usize, store: &MemoryStore, model: &mut Model) -> R
         Err(metadata) => {
             let product = Product::from_metadata(metadata, "vol").expect("a product");
             model.ingested.insert(product.execution_block.clone(), product.clone());
-            store.ingest(product).await.expect("ingested");
+            store.ingest(product, &Viewer::unrestricted()).await.expect("ingested");
             return Ok(());
         }
     };

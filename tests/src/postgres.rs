@@ -446,7 +446,15 @@ impl Database {
     /// # Panics
     /// When that is not done.
     pub fn lock(&self, table: &str) -> Lock {
-        let sql = format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+        self.holding(&format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+    }
+
+    /// Executes statements in a transaction, which keeps what they lock until it is dropped.
+    ///
+    /// # Panics
+    /// When one fails.
+    pub fn holding(&self, statements: &str) -> Lock {
+        let sql = format!("BEGIN; {statements}");
         let locking = async {
             let mut connection = self.connection(None).await?;
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;

@@ -17,11 +17,11 @@ use permissions::{Failure, Permissions};
 use serde_json::{Value, json};
 use session::Sessions;
 use shared::access::Viewer;
-use shared::config::{AccessSettings, Guarded};
+use shared::config::{AccessSettings, Guarded, Ingest};
 use shared::store::Store;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use token::{Credentials, credentials};
+use token::{Credentials, Token, credentials};
 use warp::http::{HeaderMap, HeaderValue, Method, header};
 
 /// Who writes where nobody is asked who he is.
@@ -32,14 +32,14 @@ const STATUS_PATIENCE: Duration = Duration::from_millis(200);
 /// How long all others wait.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The routes that access groups do not guard under [`Guarded::Listings`]. One that is not named here is guarded always.
+/// The routes that access groups do not guard under [`Guarded::Listings`]. One that is not named here is guarded always, as
+/// those that write metadata are.
 const OPEN_UNDER_LISTINGS: &[&str] = &[
     "/dataproductmetadata",
     "/download",
     "/download/{uid}",
     "/products/{uid}/files",
     "/products/{uid}/files/{path*}",
-    "/ingestnewmetadata",
     "/annotation",
     "/annotations/{uid}",
 ];
@@ -69,6 +69,7 @@ pub(crate) struct Auth {
     permissions: Option<Arc<Permissions>>,
     sessions: Option<Sessions>,
     guarded: Guarded,
+    ingest: Ingest,
 }
 
 /// Who asks, as far as that could be found out.
@@ -103,7 +104,8 @@ impl Auth {
     pub(crate) fn new(settings: &AccessSettings, store: Arc<dyn Store>, root_path: &str) -> Auth {
         let permissions = settings.permissions.as_ref().map(|url| Arc::new(Permissions::new(url)));
         let sessions = (settings.session_cookie && permissions.is_some()).then(|| Sessions::new(store, root_path));
-        Auth { permissions, sessions, guarded: settings.guarded }
+        let AccessSettings { guarded, ingest, .. } = *settings;
+        Auth { permissions, sessions, guarded, ingest }
     }
 
     /// Whoever sent these headers to a route, as products are shown to him there.
@@ -149,7 +151,7 @@ impl Auth {
                 caller(Viewer::anonymous(), None, sessions.clear(headers).filter(|_| stale))
             }
             (Err(Failure::Refused), None) => caller(Viewer::anonymous(), None, None),
-            (Err(Failure::Unavailable(why)), _) => caller(Viewer::anonymous(), Some(why), None),
+            (Err(Failure::Unavailable(why)), _) => caller(Viewer::unsettled(), Some(why), None),
         }
     }
 
@@ -160,30 +162,27 @@ impl Auth {
     /// [`ApiError::Unavailable`] where it cannot be asked.
     pub(crate) async fn author(&self, headers: &HeaderMap) -> Result<String> {
         let Some(permissions) = &self.permissions else { return Ok(ANONYMOUS.to_owned()) };
-        let token = match credentials(headers) {
-            Credentials::Token(token) => token,
-            Credentials::None => {
-                return Err(ApiError::Unauthorized {
-                    challenge: "",
-                    why: "Say who you are: send 'Authorization: Bearer TOKEN'.",
-                });
-            }
-            Credentials::Malformed => {
-                return Err(ApiError::Unauthorized {
-                    challenge: "invalid_request",
-                    why: "The Authorization header cannot be read; send 'Authorization: Bearer TOKEN'.",
-                });
-            }
-        };
-        match permissions.name(&token, PATIENCE).await {
-            Ok(name) => Ok(name.to_string()),
-            Err(Failure::Refused) => Err(ApiError::Unauthorized {
-                challenge: "invalid_token",
-                why: "The permissions service does not take this token; it may have expired.",
-            }),
-            Err(Failure::Unavailable(why)) => {
-                Err(ApiError::Unavailable(format!("Who you are cannot be found out at the moment: {why}.")))
-            }
+        let token = token(headers)?.ok_or(NOBODY)?;
+        permissions.name(&token, PATIENCE).await.map(|name| name.to_string()).map_err(not_known)
+    }
+
+    /// Lets those pass whose announcements and metadata are taken. Whoever says who he is has to say it rightly: as a
+    /// stranger he would be told that all went well, and what he sent might change nothing.
+    ///
+    /// # Errors
+    /// [`ApiError::TurnedOff`], and those of [`author`](Self::author).
+    pub(crate) async fn may_ingest(&self, headers: &HeaderMap) -> Result<()> {
+        if self.ingest == Ingest::Off {
+            return Err(ApiError::TurnedOff(
+                "Nothing is ingested by way of this service: DPD_INGEST is off. Data products on the volume are found \
+                 without it.",
+            ));
+        }
+        let Some(permissions) = &self.permissions else { return Ok(()) };
+        match token(headers)? {
+            Some(token) => permissions.groups(&token, PATIENCE).await.map(drop).map_err(not_known),
+            None if self.ingest == Ingest::Token => Err(NOBODY),
+            None => Ok(()),
         }
     }
 
@@ -191,5 +190,33 @@ impl Auth {
     pub(crate) fn status(&self) -> Value {
         let trouble = self.permissions.as_ref().and_then(|permissions| permissions.trouble());
         json!({"configured": self.permissions.is_some(), "error": trouble.as_deref()})
+    }
+}
+
+const NOBODY: ApiError =
+    ApiError::Unauthorized { challenge: "", why: "Say who you are: send 'Authorization: Bearer TOKEN'." };
+
+/// The token of a request that has one.
+fn token(headers: &HeaderMap) -> Result<Option<Token>> {
+    match credentials(headers) {
+        Credentials::Token(token) => Ok(Some(token)),
+        Credentials::None => Ok(None),
+        Credentials::Malformed => Err(ApiError::Unauthorized {
+            challenge: "invalid_request",
+            why: "The Authorization header cannot be read; send 'Authorization: Bearer TOKEN'.",
+        }),
+    }
+}
+
+/// What a caller is told of whom it has to be known who he is.
+fn not_known(failure: Failure) -> ApiError {
+    match failure {
+        Failure::Refused => ApiError::Unauthorized {
+            challenge: "invalid_token",
+            why: "The permissions service does not take this token; it may have expired.",
+        },
+        Failure::Unavailable(why) => {
+            ApiError::Unavailable(format!("Who you are cannot be found out at the moment: {why}."))
+        }
     }
 }

@@ -12,6 +12,19 @@ pub struct AccessSettings {
     pub guarded: Guarded,
     /// Whether a browser may prove by a cookie who asks.
     pub session_cookie: bool,
+    /// Whose announcements and metadata are taken.
+    pub ingest: Ingest,
+}
+
+/// Whose announcements and metadata are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ingest {
+    /// Everybody's.
+    Open,
+    /// Those of callers whose token the permissions service takes.
+    Token,
+    /// Nobody's.
+    Off,
 }
 
 /// What access groups guard.
@@ -36,7 +49,15 @@ impl AccessSettings {
             _ => None,
         })?;
         let session_cookie = variables.boolean("DPD_SESSION_COOKIE")?;
-        Ok(AccessSettings { permissions: Some(url).filter(|url| !url.is_empty()), guarded, session_cookie })
+        let permissions = Some(url).filter(|url| !url.is_empty());
+        let expected = "open, off, or token where SKA_PERMISSIONS_API_HOST is set, which says whose a token is";
+        let ingest = variables.value("DPD_INGEST", expected, |text| match text {
+            "open" => Some(Ingest::Open),
+            "token" => Some(Ingest::Token).filter(|_| permissions.is_some()),
+            "off" => Some(Ingest::Off),
+            _ => None,
+        })?;
+        Ok(AccessSettings { permissions, guarded, session_cookie, ingest })
     }
 }
 
@@ -96,6 +117,17 @@ mod tests {
         let cookie = |value: &str| read("DPD_SESSION_COOKIE", value).map(|settings| settings.session_cookie);
         assert_eq!((cookie(""), cookie("on"), cookie("off")), (Ok(true), Ok(true), Ok(false)));
         assert!(cookie("sometimes").is_err());
+        let ingest = |value: &str| read("DPD_INGEST", value).map(|settings| settings.ingest);
+        assert_eq!((ingest(""), ingest("open"), ingest("off")), (Ok(Ingest::Open), Ok(Ingest::Open), Ok(Ingest::Off)));
+        // Nobody could say whose a token is.
+        for bad in ["token", "closed"] {
+            let error = ingest(bad).expect_err(bad).to_string();
+            assert!(error.contains("DPD_INGEST") && error.contains("SKA_PERMISSIONS_API_HOST"), "{error}");
+        }
+        let with_service = |name: &str, value: &str| {
+            AccessSettings::read(&[(name, value), ("SKA_PERMISSIONS_API_HOST", "http://permissions")].into())
+        };
+        assert_eq!(with_service("DPD_INGEST", "token").map(|settings| settings.ingest), Ok(Ingest::Token));
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 
-use crate::access::Viewer;
+use crate::access::{Ingested, Viewer};
 use crate::annotation::{Annotation, Draft, Part, Revision};
 use crate::column::ColumnKeys;
 use crate::flow::{Flow, FlowId};
@@ -116,6 +116,13 @@ pub enum Change {
     Found(Found),
     /// A folder has no metadata file any more, or never had.
     Gone(Folder),
+    /// A metadata file that was [found](Change::Found) in this version is not there any more. What was found since stays.
+    Withdrawn {
+        /// Its folder.
+        folder: Folder,
+        /// The version.
+        stamp: Stamp,
+    },
     /// A metadata file cannot be read. The last good version stays.
     Failing {
         /// Its folder.
@@ -171,9 +178,10 @@ impl Change {
     pub fn subject(&self) -> Subject<'_> {
         match self {
             Change::Found(found) => Subject::Folder(found.product.folder.as_ref()),
-            Change::Gone(folder) | Change::Failing { folder, .. } | Change::Measured { folder, .. } => {
-                Subject::Folder(Some(folder))
-            }
+            Change::Gone(folder)
+            | Change::Withdrawn { folder, .. }
+            | Change::Failing { folder, .. }
+            | Change::Measured { folder, .. } => Subject::Folder(Some(folder)),
             Change::Flow(Flow { id, .. }) | Change::FlowGone(id) => Subject::Flow(id),
             Change::Item(Item { uid, .. }) | Change::ItemGone(uid) => Subject::Item(*uid),
         }
@@ -269,6 +277,9 @@ pub trait Store: Send + Sync {
     async fn removed(&self, lately: Duration) -> Result<Vec<Folder>>;
     /// Those of some folders that hold products.
     async fn products_at(&self, folders: &[Folder]) -> Result<Vec<Folder>>;
+    /// Whether the viewer may be told of what is in a folder: not where a product at it or around it is hidden from him.
+    /// `None` where none is hidden, and none known at it.
+    async fn may_know(&self, folder: &Folder, viewer: &Viewer) -> Result<Option<bool>>;
     /// The keys that rows have.
     async fn keys(&self, viewer: &Viewer) -> Result<ColumnKeys>;
     /// How the store and indexing stand, with at most `failing` failing files.
@@ -276,8 +287,9 @@ pub trait Store: Send + Sync {
 
     /// Applies changes in their order, all or none, and tells what each came to.
     async fn apply(&self, changes: &[Change]) -> Result<Vec<Outcome>>;
-    /// Keeps a product that nothing on the volume stands behind, in place of an earlier one of its uid.
-    async fn ingest(&self, product: Product) -> Result<()>;
+    /// Keeps a product that nothing on the volume stands behind, in place of an earlier one of its uid, where
+    /// [`Viewer::brings`] lets who brings it. That is decided under the same lock as it is written.
+    async fn ingest(&self, product: Product, viewer: &Viewer) -> Result<Ingested>;
     /// Tells what is known at and below a folder, one file after the other. Of several of one folder the last counts. What
     /// else the calling task does goes on meanwhile.
     async fn each_known(&self, scope: &Folder, tell: &mut (dyn FnMut(Folder, Option<Stamp>) + Send)) -> Result<()>;

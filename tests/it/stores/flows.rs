@@ -106,7 +106,7 @@ async fn flows_find_products_by_folder_and_else_by_processing_block(store: &dyn 
     // Ingested metadata is a product as well.
     let metadata = json!({"execution_block": "eb-b-20250101-1", "config": {"processing_block": own}});
     let ingested = shared::product::Product::from_metadata(metadata, "vol").expect("a product");
-    store.ingest(ingested).await.expect("ingested");
+    store.ingest(ingested, &Viewer::unrestricted()).await.expect("ingested");
     assert!(only(store).await["sdp_flows"].is_string());
     apply(store, &changes[..1]).await;
     assert_eq!(shown(&rows(store).await), ["eb/pb"]);

@@ -94,7 +94,7 @@ async fn brought_forward(version: usize) -> (Home, PostgresStore) {
 async fn is_as_if_made_anew(version: usize, changes: &[Change]) {
     let memory = in_segments();
     apply(&memory, first()).await;
-    memory.ingest(ingested()).await.expect("ingested");
+    memory.ingest(ingested(), &Viewer::unrestricted()).await.expect("ingested");
     apply(&memory, changes).await;
     let (home, store) = brought_forward(version).await;
     let products = home.server_side.value("SELECT count(*) FROM data_product");

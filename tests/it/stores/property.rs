@@ -273,8 +273,8 @@ impl Pair {
                 Err(metadata) => {
                     self.apply(&std::mem::take(&mut batch)).await?;
                     let product = Product::from_metadata(metadata, "vol").expect("a product");
-                    self.memory.ingest(product.clone()).await.expect("ingested");
-                    self.api.ingest(product).await.expect("ingested");
+                    self.memory.ingest(product.clone(), &Viewer::unrestricted()).await.expect("ingested");
+                    self.api.ingest(product, &Viewer::unrestricted()).await.expect("ingested");
                 }
             }
         }

@@ -360,7 +360,7 @@ fn any_steps_leave_each_version_in_one_place() {
                         Ok(change) => drop(apply(&store, [change]).await),
                         Err(metadata) => {
                             let product = Product::from_metadata(metadata, "vol").expect("a product");
-                            store.ingest(product).await.expect("ingested");
+                            store.ingest(product, &Viewer::unrestricted()).await.expect("ingested");
                         }
                     },
                 }

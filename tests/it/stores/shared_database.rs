@@ -17,7 +17,10 @@ async fn volumes_in_one_database_do_not_see_each_other() {
     for (store, own) in [(&one, "of one"), (&other, "of other")] {
         apply(store, [write("a", &product(own)), write(own, &product(own)), measured("a", own.len() as u64)]).await;
         apply(store, [failing("a", own), failing(&format!("{own}/x"), own)]).await;
-        store.ingest(Product::from_metadata(product(own), "vol").expect("a product")).await.expect("ingested");
+        store
+            .ingest(Product::from_metadata(product(own), "vol").expect("a product"), &Viewer::unrestricted())
+            .await
+            .expect("ingested");
     }
     let uid = uid::on_volume("eb-1", "/v", &at("a"));
     one.annotations().expect("annotations").create(&draft(uid, "a remark", "me")).await.expect("created");
@@ -120,7 +123,10 @@ async fn sizes_that_were_never_looked_for_are_known() {
     };
     let of = |folders: &[&str]| folders.iter().map(|folder| (*folder).to_owned()).collect::<BTreeSet<_>>();
     let good = metadata("eb-1", "k", 1);
-    store.ingest(Product::from_metadata(good.clone(), "vol").expect("a product")).await.expect("ingested");
+    store
+        .ingest(Product::from_metadata(good.clone(), "vol").expect("a product"), &Viewer::unrestricted())
+        .await
+        .expect("ingested");
     apply(&store, ["", "a", "b", "c"].map(|folder| write(folder, &good))).await;
     assert_eq!(unmeasured().await, of(&["", "a", "b", "c"]));
     apply(&store, [measured("a", 1), measured("b", None), gone("c"), failing("d", "no")]).await;

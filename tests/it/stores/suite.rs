@@ -23,6 +23,8 @@ on_each_store! {
     what_is_known_is_at_and_below
     products_of_a_block_come_nearest_first
     ingested_products_stay
+    what_was_found_is_withdrawn_in_that_version_alone
+    a_folder_may_be_known_to_those_who_see_what_is_there
     numbers_stay_while_products_do
     restricted_products_are_in_no_answer
     the_summary_says_how_it_stands
@@ -203,7 +205,10 @@ async fn products_of_a_block_come_nearest_first(store: &dyn Store) {
         let own = metadata(block, "k", 1);
         let deep = ["b/c/d", "a/z", "b/a", "z", "a"].map(|folder| write(&format!("{}/{folder}", block.len()), &own));
         apply(store, deep).await;
-        store.ingest(Product::from_metadata(own, "vol").expect("a product")).await.expect("ingested");
+        store
+            .ingest(Product::from_metadata(own, "vol").expect("a product"), &Viewer::unrestricted())
+            .await
+            .expect("ingested");
     }
     apply(store, [write("q", &metadata("eb-10", "k", 1)), write("r", &metadata(&(long.clone() + "x"), "k", 1))]).await;
     for block in ["eb-1", &long] {
@@ -218,7 +223,10 @@ async fn products_of_a_block_come_nearest_first(store: &dyn Store) {
 
 async fn ingested_products_stay(store: &dyn Store) {
     let ingest = async |metadata: Value| {
-        store.ingest(Product::from_metadata(metadata, "vol").expect("a product")).await.expect("ingested");
+        store
+            .ingest(Product::from_metadata(metadata, "vol").expect("a product"), &Viewer::unrestricted())
+            .await
+            .expect("ingested");
     };
     let count = async || {
         let summary = store.summary(&Viewer::anonymous(), 9).await.expect("a summary");
@@ -246,6 +254,62 @@ async fn ingested_products_stay(store: &dyn Store) {
     assert!(store.unmeasured().await.expect("folders").is_empty());
 }
 
+async fn what_was_found_is_withdrawn_in_that_version_alone(store: &dyn Store) {
+    let stamp = async || store.known(&Folder::root()).await.expect("what is known")[&at("a")].expect("a version");
+    let withdraw = |stamp| Change::Withdrawn { folder: at("a"), stamp };
+    let version = |n, inode| {
+        let found = found(&at("a"), &metadata("eb-1", "k", n), 1);
+        let stamp = Stamp { inode, ..found.stamp };
+        Change::Found(shared::volume::Found { stamp, ..found })
+    };
+    apply(store, [version(1, 1)]).await;
+    let first = stamp().await;
+    apply(store, [version(2, 2)]).await;
+    let second = stamp().await;
+    assert_ne!(first, second);
+    assert_eq!(apply(store, [withdraw(first)]).await, [Unchanged]);
+    assert_eq!(find(store, item("k", "=", 2), &staff()).await, ["a"]);
+    apply(store, [failing("b", "no")]).await;
+    assert_eq!(apply(store, [withdraw(second), withdraw(second)]).await, [Removed, Unchanged]);
+    assert_eq!(find(store, everything(), &staff()).await, [""; 0]);
+    assert_eq!(apply(store, [Change::Withdrawn { folder: at("b"), stamp: second }]).await, [Unchanged]);
+    assert_eq!(store.summary(&staff(), 9).await.expect("a summary").failing, 1);
+}
+
+async fn a_folder_may_be_known_to_those_who_see_what_is_there(store: &dyn Store) {
+    let (open, own) = (metadata("eb-1", "k", 1), guarded("eb-1", "staff", "k", 1));
+    let changes = [
+        write("open", &open),
+        write("open/inner", &own),
+        write("own", &own),
+        write("own/inner", &open),
+        failing("faulty", "no"),
+        write("own/broken", &own),
+        failing("own/broken", "no"),
+    ];
+    apply(store, changes).await;
+    for (folder, stranger, of_staff) in [
+        ("open", Some(true), Some(true)),
+        ("open/none", None, None),
+        ("open/inner", Some(false), Some(true)),
+        ("open/inner/none/deep", Some(false), None),
+        ("open/inner-2", None, None),
+        ("own", Some(false), Some(true)),
+        ("own/none", Some(false), None),
+        ("own/inner", Some(false), Some(true)),
+        ("own/broken", Some(false), Some(true)),
+        ("faulty", None, None),
+        ("", None, None),
+    ] {
+        for (viewer, expected) in [(Viewer::anonymous(), stranger), (staff(), of_staff)] {
+            let known = store.may_know(&at(folder), &viewer).await.expect("an answer");
+            assert_eq!(known, expected, "{folder} {viewer:?}");
+        }
+    }
+    apply(store, [write("", &own)]).await;
+    assert_eq!(store.may_know(&at("open"), &Viewer::anonymous()).await.expect("an answer"), Some(false));
+}
+
 async fn numbers_stay_while_products_do(store: &dyn Store) {
     let ids = async || {
         let hits = store.search(everything(), &staff()).await.expect("an answer").hits;
@@ -253,12 +317,12 @@ async fn numbers_stay_while_products_do(store: &dyn Store) {
     };
     let ingested = |value: u32| Product::from_metadata(metadata("eb-1", "k", value), "vol").expect("a product");
     apply(store, ["a", "b", "c"].map(|folder| write(folder, &metadata("eb-1", "k", 1)))).await;
-    store.ingest(ingested(1)).await.expect("ingested");
+    store.ingest(ingested(1), &Viewer::unrestricted()).await.expect("ingested");
     let before = ids().await;
     assert_eq!(before.values().collect::<std::collections::BTreeSet<_>>().len(), 4);
     apply(store, [write("a", &guarded("eb-1", "staff", "other", 2)), measured("b", 3), failing("c", "no"), gone("d")])
         .await;
-    store.ingest(ingested(2)).await.expect("ingested");
+    store.ingest(ingested(2), &Viewer::unrestricted()).await.expect("ingested");
     assert_eq!(ids().await, before);
     let hits = store.products_of("eb-1", &staff()).await.expect("products");
     for hit in hits {
@@ -379,7 +443,10 @@ async fn the_summary_says_how_it_stands(store: &dyn Store) {
     assert!(updated().await > before, "it may be seen now");
     assert_eq!(store.summary(&staff(), 0).await.map(|summary| summary.sees_all), Ok(true));
     let before = updated().await;
-    store.ingest(Product::from_metadata(good, "vol").expect("a product")).await.expect("ingested");
+    store
+        .ingest(Product::from_metadata(good, "vol").expect("a product"), &Viewer::unrestricted())
+        .await
+        .expect("ingested");
     assert!(updated().await > before);
 
     let mut indexing = store.summary(&staff(), 0).await.expect("a summary").indexing;

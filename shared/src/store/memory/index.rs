@@ -6,7 +6,7 @@ use super::names::{KeyNames, Rules};
 use super::products::{Graveyard, Products, Short, Slot, short};
 use super::removed::Removed;
 use super::segments::{self, Segments, Snapshot, Unsealed};
-use crate::access::Viewer;
+use crate::access::{Access, Viewer};
 use crate::flow;
 use crate::folder::Folder;
 use crate::product::Product;
@@ -157,6 +157,11 @@ impl Index {
         self.products.of_uid(uid).and_then(|slot| self.tools.read(slot))
     }
 
+    /// What guards a product; `None` where there is none.
+    pub(super) fn guard_of(&self, uid: Uuid) -> Option<&Access> {
+        self.rules.get(self.products.of_uid(uid)?.access)
+    }
+
     /// Whether a viewer may see what a metadata file made; `None` where it made nothing.
     pub(super) fn is_visible(&self, file: &KnownFile, viewer: &Viewer) -> Option<bool> {
         let product = self.products.of_uid(file.uid()?)?;
@@ -235,6 +240,7 @@ impl Index {
         match change {
             Change::Found(found) => self.found(found, prepared),
             Change::Gone(folder) => self.gone(folder),
+            Change::Withdrawn { folder, stamp } => self.withdrawn(folder, *stamp),
             Change::Failing { folder, path, error, stamp } => {
                 let file = self.files.entry(folder.clone()).or_default();
                 let since = file.failing.take().map_or(now, |before| before.since);
@@ -276,6 +282,13 @@ impl Index {
         self.remember(folder, uid);
         self.remove(uid);
         Outcome::Removed
+    }
+
+    fn withdrawn(&mut self, folder: &Folder, stamp: Stamp) -> Outcome {
+        match self.files.get(folder) {
+            Some(file) if file.stamp == Some(stamp) => self.gone(folder),
+            _ => Outcome::Unchanged,
+        }
     }
 
     fn measured(&mut self, folder: &Folder, bytes: Option<u64>) -> Outcome {

@@ -22,7 +22,7 @@ use super::{
     Annotations, Below, Change, Hit, Hits, Kind, Lookup, Outcome, Reindex, Result, SessionKey, Store, StoreError,
     Summary,
 };
-use crate::access::Viewer;
+use crate::access::{Ingested, Viewer};
 use crate::clock;
 use crate::column::ColumnKeys;
 use crate::flow::{Flow, FlowId};
@@ -258,6 +258,13 @@ impl Store for MemoryStore {
         Ok(folders.iter().filter(|folder| index.has_product(folder)).cloned().collect())
     }
 
+    async fn may_know(&self, folder: &Folder, viewer: &Viewer) -> Result<Option<bool>> {
+        let index = self.read();
+        let visible = |folder: &str| index.files.get(folder).and_then(|file| index.is_visible(file, viewer));
+        let is_hidden = folder.up().chain([""]).any(|at| visible(at) == Some(false));
+        Ok(if is_hidden { Some(false) } else { visible(folder.as_str()) })
+    }
+
     async fn keys(&self, viewer: &Viewer) -> Result<ColumnKeys> {
         Ok(self.read().rules.keys(viewer, &self.shared.tools.keys))
     }
@@ -297,13 +304,18 @@ impl Store for MemoryStore {
         Ok(outcomes)
     }
 
-    async fn ingest(&self, product: Product) -> Result<()> {
+    async fn ingest(&self, product: Product, viewer: &Viewer) -> Result<Ingested> {
         let prepared = self.shared.tools.prepare(&product);
-        {
-            self.write().put(&product, Some(prepared), None);
-        }
+        let ingested = {
+            let mut index = self.write();
+            let ingested = viewer.brings(index.guard_of(product.uid), &product.access);
+            if ingested == Ingested::Taken {
+                index.put(&product, Some(prepared), None);
+            }
+            ingested
+        };
         self.seal().await;
-        Ok(())
+        Ok(ingested)
     }
 
     async fn failing(&self) -> Result<Vec<Folder>> {

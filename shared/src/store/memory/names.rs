@@ -181,10 +181,14 @@ impl Rules {
         self.all.get_mut(usize::try_from(number).ok()?).map(|(_, counts)| counts)
     }
 
+    /// The rule of a number.
+    pub(super) fn get(&self, number: i32) -> Option<&Access> {
+        self.all.get(usize::try_from(number).ok()?).map(|(access, _)| access)
+    }
+
     /// Whether a rule lets a viewer pass.
     pub(super) fn lets_pass(&self, number: i32, viewer: &Viewer) -> bool {
-        let rule = usize::try_from(number).ok().and_then(|number| self.all.get(number));
-        rule.is_some_and(|(access, _)| viewer.may_see(access))
+        self.get(number).is_some_and(|access| viewer.may_see(access))
     }
 
     /// The rules that let a viewer pass.

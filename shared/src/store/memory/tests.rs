@@ -21,7 +21,7 @@ fn product(n: usize, notes: &str) -> Product {
 }
 
 async fn put(store: &MemoryStore, n: usize, notes: &str) {
-    store.ingest(product(n, notes)).await.expect("ingested");
+    store.ingest(product(n, notes), &Viewer::unrestricted()).await.expect("ingested");
 }
 
 /// A product that can be taken away again.
@@ -139,7 +139,10 @@ async fn large_products_do_not_wait_for_many() {
         assert_eq!(waiting(), n, "few are not worth a segment");
         let values: Vec<usize> = (0..MOST_LEAVES / 5).collect();
         let metadata = json!({"execution_block": format!("eb-a-20240101-{n}"), "values": values});
-        store.ingest(Product::from_metadata(metadata, "volume").expect("a product")).await.expect("ingested");
+        store
+            .ingest(Product::from_metadata(metadata, "volume").expect("a product"), &Viewer::unrestricted())
+            .await
+            .expect("ingested");
     }
     seal(&store);
     assert_eq!(waiting(), 0);

@@ -1,12 +1,13 @@
 //! The numbers of what repeats: keys and access rules.
 
 use super::history::HISTORY;
-use super::text::escaped;
+use super::text::{escaped, unescaped};
 use crate::access::Access;
 use crate::store::{Result, StoreError};
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, PgConnection};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use uuid::Uuid;
 
 /// The numbers of the keys that were met, so that they need not be asked for again, and in which history of the database.
 #[derive(Debug, Default)]
@@ -131,6 +132,22 @@ fn rule_hash(rule: &Access) -> Vec<u8> {
         // Written as JSON, different sets are different texts, none of them empty.
         Access::Groups(groups) => hash(&serde_json::json!(groups).to_string()),
     }
+}
+
+/// What guards the product of a uid; `None` where there is none.
+pub(super) async fn guard_of(connection: &mut PgConnection, prefix: &str, uid: Uuid) -> Result<Option<Access>> {
+    let groups: Option<Option<Vec<String>>> = sqlx::query_scalar(
+        "SELECT r.groups FROM data_product p JOIN access_rule r ON r.id = p.access \
+         WHERE p.volume_prefix = $1 AND p.uid = $2",
+    )
+    .bind(prefix)
+    .bind(uid)
+    .fetch_optional(connection)
+    .await?;
+    Ok(groups.map(|groups| match groups {
+        None => Access::Public,
+        Some(groups) => Access::Groups(groups.iter().map(|group| unescaped(group)).collect()),
+    }))
 }
 
 async fn fetch(

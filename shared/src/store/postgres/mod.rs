@@ -42,7 +42,7 @@ use super::{
     Annotations, Below, Change, Hit, Hits, Kind, Lookup, Outcome, Reindex, Result, SessionKey, Store, StoreError,
     Summary,
 };
-use crate::access::Viewer;
+use crate::access::{Ingested, Viewer};
 use crate::annotation::{Annotation, Draft, Part, Revision};
 use crate::column::ColumnKeys;
 use crate::flow::{Flow, FlowId};
@@ -162,7 +162,8 @@ impl PostgresStore {
         }
     }
 
-    async fn write(&self, work: Work<'_>) -> Result<Vec<Outcome>> {
+    /// Writes, and answers what each change came to, and what became of what a caller brought.
+    async fn write(&self, work: Work<'_>) -> Result<(Vec<Outcome>, Ingested)> {
         if let Role::Indexer { lease, .. } = &self.role {
             lease.check()?;
         }
@@ -186,12 +187,9 @@ impl PostgresStore {
         let (author, keys_of) = (locked.author, &mut keys);
         let mut writer =
             Writer { connection: &mut transaction, prefix, author, keys: keys_of, versions: 0, superseded: false };
-        let outcomes = match &work {
-            Work::Changes(changes) => writer.apply(changes).await?,
-            Work::Ingest(derived) => {
-                writer.ingest(derived).await?;
-                vec![Outcome::Updated]
-            }
+        let written = match &work {
+            Work::Changes(changes) => (writer.apply(changes).await?, Ingested::Taken),
+            Work::Ingest(derived, viewer) => (Vec::new(), writer.ingest(derived, viewer).await?),
         };
         let (versions, shows) = (writer.versions, writer.versions > 0 || writer.superseded);
         if shows || locked.written.is_some() {
@@ -212,7 +210,7 @@ impl PostgresStore {
             *kept = keys;
         }
         self.sealing.grow(versions);
-        session.settle(Ok(outcomes))
+        session.settle(Ok(written))
     }
 
     /// Publishes how a source is followed, in the column of its name.
@@ -268,7 +266,7 @@ struct Locked {
 /// What one transaction writes.
 enum Work<'a> {
     Changes(Vec<Prepared<'a>>),
-    Ingest(Derived<'a>),
+    Ingest(Derived<'a>, &'a Viewer),
 }
 
 impl<'a> Work<'a> {
@@ -276,7 +274,7 @@ impl<'a> Work<'a> {
     fn derived(&self) -> Vec<&Derived<'a>> {
         match self {
             Work::Changes(changes) => changes.iter().filter_map(|(_, derived)| derived.as_ref()).collect(),
-            Work::Ingest(derived) => vec![derived],
+            Work::Ingest(derived, _) => vec![derived],
         }
     }
 }
@@ -320,6 +318,15 @@ impl Store for PostgresStore {
         self.database.bounded(work).await
     }
 
+    async fn may_know(&self, folder: &Folder, viewer: &Viewer) -> Result<Option<bool>> {
+        let work = async {
+            let (mut session, prefix) = self.open().await?;
+            let known = read::may_know(&mut session, &prefix, folder, viewer).await;
+            session.settle(known)
+        };
+        self.database.bounded(work).await
+    }
+
     async fn removed(&self, lately: Duration) -> Result<Vec<Folder>> {
         let work = async {
             let (mut session, prefix) = self.open().await?;
@@ -358,12 +365,12 @@ impl Store for PostgresStore {
 
     async fn apply(&self, changes: &[Change]) -> Result<Vec<Outcome>> {
         self.make_room().await?;
-        self.database.bounded(self.write(Work::Changes(plan::prepare(changes)))).await
+        Ok(self.database.bounded(self.write(Work::Changes(plan::prepare(changes)))).await?.0)
     }
 
-    async fn ingest(&self, product: Product) -> Result<()> {
+    async fn ingest(&self, product: Product, viewer: &Viewer) -> Result<Ingested> {
         self.make_room().await?;
-        self.database.bounded(self.write(Work::Ingest(Derived::from(&product)))).await.map(drop)
+        Ok(self.database.bounded(self.write(Work::Ingest(Derived::from(&product), viewer))).await?.1)
     }
 
     async fn failing(&self) -> Result<Vec<Folder>> {

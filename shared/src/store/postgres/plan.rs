@@ -179,6 +179,10 @@ impl<'a> Plan<'a> {
                 }
                 (Change::Found(_), None) => Outcome::Unchanged,
                 (Change::Gone(folder), _) => plan.lose(folder, before),
+                (Change::Withdrawn { folder, stamp }, _) => match before {
+                    Some(known) if known.stamp == Some(*stamp) => plan.lose(folder, before),
+                    _ => Outcome::Unchanged,
+                },
                 (Change::Measured { bytes, .. }, _) => plan.measure(*bytes, before),
                 (Change::Failing { folder, path, error, stamp }, _) => {
                     plan.failing.push(Fails { folder, path, error, stamp: *stamp });

@@ -107,6 +107,28 @@ pub(super) async fn products_of(
     Ok(hits)
 }
 
+/// Whether a viewer may be told of a folder, as [`Store::may_know`](crate::store::Store::may_know) says.
+pub(super) async fn may_know(
+    connection: &mut PgConnection,
+    prefix: &str,
+    folder: &Folder,
+    viewer: &Viewer,
+) -> Result<Option<bool>> {
+    let rules = visible_rule_ids(connection, prefix, viewer).await?;
+    let at_or_around: Vec<&str> = folder.up().chain([""]).collect();
+    let (hidden, known): (bool, bool) = sqlx::query_as(
+        "SELECT coalesce(bool_or(access <> ALL($3)), false), coalesce(bool_or(folder = $4), false) FROM data_product \
+         WHERE volume_prefix = $1 AND folder = ANY($2)",
+    )
+    .bind(prefix)
+    .bind(at_or_around)
+    .bind(rules)
+    .bind(folder.as_str())
+    .fetch_one(connection)
+    .await?;
+    Ok((hidden || known).then_some(!hidden))
+}
+
 /// The bounds of the folders below one, as [`BELOW`] takes them.
 pub(super) fn below(folder: &Folder) -> (String, String) {
     let from = folder.prefix_below();

@@ -9,10 +9,11 @@ use super::flows;
 use super::plan::{self, Before, Derived, Fails, Plan, Prepared, Put, ReadItem, Stored, StoredItem};
 use super::read;
 use super::text::{escaped, shown};
+use crate::access::{Ingested, Viewer};
 use crate::flow;
 use crate::folder::Folder;
 use crate::product::Product;
-use crate::store::{Outcome, Result, Subject};
+use crate::store::{Outcome, Result, StoreError, Subject};
 use crate::volume::Stamp;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
@@ -58,15 +59,21 @@ impl Writer<'_> {
         Ok(outcomes)
     }
 
-    /// Writes a product that nothing on the volume stands behind.
-    pub(super) async fn ingest(&mut self, derived: &Derived<'_>) -> Result<()> {
+    /// Writes a product that nothing on the volume stands behind, where whoever brings it may.
+    pub(super) async fn ingest(&mut self, derived: &Derived<'_>, viewer: &Viewer) -> Result<Ingested> {
         let access = &derived.product.access;
+        let before = dictionary::guard_of(self.connection, self.prefix, derived.product.uid).await?;
+        let ingested = viewer.brings(before.as_ref(), access);
+        if ingested != Ingested::Taken {
+            return Ok(ingested);
+        }
         let rules = dictionary::rule_ids(self.connection, self.prefix, [access]).await?;
-        let Some(access) = rules.get(access).copied() else { return Ok(()) };
+        let access = *rules.get(access).ok_or_else(|| StoreError::Unavailable("a rule has no number".to_owned()))?;
         let puts = [Put::of_no_file(derived, None, access)];
         let put = self.put(&puts).await?;
         let plan = Plan { puts: puts.into(), ..Plan::default() };
-        self.follow(&plan, &put, flows::Touched::default()).await
+        self.follow(&plan, &put, flows::Touched::default()).await?;
+        Ok(ingested)
     }
 
     async fn round(&mut self, changes: &[Prepared<'_>]) -> Result<Vec<Outcome>> {
