@@ -1,14 +1,13 @@
 //! Annotations: texts that people add to products. They are kept in PostgreSQL only; without it each call says so.
 
-use crate::Api;
 use crate::error::{ApiError, Result};
 use crate::reply::{self, Response};
 use crate::request::{Request, text};
+use crate::{Api, lookup};
 use futures::stream;
 use serde_json::{Map, Value, json};
-use shared::access::Viewer;
 use shared::annotation::{Annotation, Draft, Part, Revision};
-use shared::store::{ANNOTATIONS, Lookup, Store, StoreError};
+use shared::store::{ANNOTATIONS, Lookup, StoreError};
 use std::sync::Arc;
 use uuid::Uuid;
 use warp::http::StatusCode;
@@ -43,9 +42,7 @@ pub(crate) async fn save(api: Arc<Api>, request: Request) -> Result<Response> {
     };
     draft.author = api.auth.author(&headers).await?;
     let Some(id) = id else {
-        if !is_visible(api.store.as_ref(), draft.product, &viewer).await? {
-            return Err(ApiError::NotFound("There is no such data product.".to_owned()));
-        }
+        lookup::product(&api, draft.product, &viewer).await?;
         if !annotations.create(&draft).await? {
             return Err(ApiError::Conflict(format!(
                 "There are {ANNOTATIONS} annotations of this data product by the same author, and no more can be kept; change \
@@ -109,15 +106,6 @@ fn annotation_id(body: &Map<String, Value>) -> Result<Option<i64>> {
     }
 }
 
-/// Whether there is such a product; an error where the viewer may not see it.
-async fn is_visible(store: &dyn Store, product: Uuid, viewer: &Viewer) -> Result<bool> {
-    match store.product(product, viewer).await? {
-        Lookup::Found(_) => Ok(true),
-        Lookup::Unknown => Ok(false),
-        Lookup::Forbidden => Err(ApiError::Forbidden),
-    }
-}
-
 /// `GET /annotations/{uid}`. Those of a product that is not there are shown when it is back: until then nobody knows who
 /// may see them. What is no uid has none.
 pub(crate) async fn list(api: Arc<Api>, request: Request) -> Result<Response> {
@@ -127,8 +115,10 @@ pub(crate) async fn list(api: Arc<Api>, request: Request) -> Result<Response> {
     let Ok(product) = request.parameter.unwrap_or_default().parse() else { return Ok(reply::empty()) };
     let client = request.client;
     let turn = api.limits.turn(client).await?;
-    if !is_visible(api.store.as_ref(), product, &request.viewer).await? {
-        return Ok(reply::empty());
+    match lookup::product(&api, product, &request.viewer).await {
+        Ok(_) => {}
+        Err(ApiError::NotFound(_)) => return Ok(reply::empty()),
+        Err(error) => return Err(error),
     }
     let Some((first, next)) = written(annotations.list(product, None).await?) else { return Ok(reply::empty()) };
     drop(turn);

@@ -93,7 +93,7 @@ impl ApiError {
             ApiError::GroupsUnknown(why) => (
                 StatusCode::FORBIDDEN,
                 format!(
-                    "Only members of its access group see this data product, and which groups you are in cannot be found out: {why}."
+                    "There is no such data product, or only members of its access group see it, and which groups you are in cannot be found out: {why}."
                 ),
             ),
             ApiError::NotTheAuthor => (StatusCode::FORBIDDEN, "Only its author may change an annotation.".to_owned()),

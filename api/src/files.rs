@@ -3,17 +3,17 @@
 //! What is listed is what the product's archive holds, less links and those folders that may be read. A file is opened name by name from the
 //! product's folder on, and no link is followed.
 
-use crate::Api;
 use crate::download::content::{Content, Trouble, Why};
 use crate::download::plan::{Index, Kind, Plan};
 use crate::download::respond::{Representation, disposition, respond};
-use crate::download::select::{Selection, product, prunes};
+use crate::download::select::{Selection, prunes};
 use crate::download::source::One;
 use crate::download::version::Time;
 use crate::download::{self, plan};
 use crate::error::{ApiError, Result};
 use crate::reply::{self, Response};
 use crate::request::{Request, Wanted, wanted_uid};
+use crate::{Api, lookup};
 use chrono::{DateTime, Datelike};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
@@ -42,7 +42,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'
 pub(crate) async fn list(api: Arc<Api>, request: Request) -> Result<Response> {
     let uid = wanted_uid(&request)?;
     let (page, size) = (request.number("page", 0)?, request.number("pageSize", PAGE)?.min(LARGEST_PAGE));
-    let product = product(&api, uid, &request.viewer).await?;
+    let product = lookup::product(&api, uid, &request.viewer).await?;
     let selection = Selection::of(&api, &Wanted::Uid(uid), &request.viewer).await?;
     let plan = plan(&api, &selection).await?;
     let Some(folder) = product.folder.clone() else { return Err(not_there()) };

@@ -12,6 +12,7 @@ mod error;
 mod files;
 mod ingest;
 mod limits;
+mod lookup;
 mod metadata;
 mod openapi;
 mod page_token;

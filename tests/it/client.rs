@@ -2,13 +2,16 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use shared::folder::Folder;
+use shared::uid::on_volume;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use tests::program::{SAMPLE, Server, binary, with_bare_environment};
+use tests::permissions::{OUTSIDER, Permissions};
+use tests::program::{SAMPLE, Server, binary, serve, with_bare_environment};
 use tests::volume::Volume;
 
 const BLOCK: &str = "eb-a-20240101-1";
@@ -75,8 +78,8 @@ fn exit_codes_tell_scripts_what_is_wrong() {
         (&SAMPLE.url, &["search", "novalue"], 2, "Invalid search key pair"),
         (&SAMPLE.url, &["search", "--since", "yesterday"], 2, "yesterday"),
         (&SAMPLE.url, &["metadata", "eb-none-20240101-1"], 3, "no such data product"),
-        (&SAMPLE.url, &["metadata", restricted], 4, "access group"),
-        (&SAMPLE.url, &["download", restricted, "-o", to], 4, "access group"),
+        (&SAMPLE.url, &["metadata", restricted], 3, "no such data product"),
+        (&SAMPLE.url, &["download", restricted, "-o", to], 3, "no such data product"),
         (&SAMPLE.url, &["download", "eb-none-20240101-1", "-o", to], 3, "no such data product"),
         (&SAMPLE.url, &["download", "../../etc", "-o", to], 3, "no such data product"),
         (&SAMPLE.url, &["download", "eb-a", "--output", "/proc/nowhere"], 1, "/proc/nowhere"),
@@ -89,6 +92,20 @@ fn exit_codes_tell_scripts_what_is_wrong() {
         assert!(error.starts_with("dpd: ") && error.contains(says), "{arguments:?}: {error}");
     }
     assert_eq!(said(&dpd(&nobody, &["status", "--server", &SAMPLE.url])).0, Some(0));
+    // Whoever is known is told that it is not for him.
+    let permissions = Permissions::start();
+    let volume = Volume::new();
+    volume.product("eb-staff", "eb-staff-20240101-1", "context: {access_group: staff}");
+    let mut serving = serve(volume.path());
+    serving.env("SKA_PERMISSIONS_API_HOST", permissions.url());
+    let server = Server::with(serving, true);
+    let staff: Folder = "eb-staff".parse().expect("a folder");
+    let uid = on_volume("eb-staff-20240101-1", volume.path().to_str().expect("text"), &staff).to_string();
+    for arguments in [&["metadata", &uid][..], &["download", &uid, "-o", to]] {
+        let (own, _, error) =
+            said(&command(&server.url, arguments).env("DPD_TOKEN", OUTSIDER).output().expect("its end"));
+        assert!(own == Some(4) && error.contains("access group"), "{arguments:?}: {own:?} {error}");
+    }
     // Nothing is left of what did not begin.
     assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0);
     let (_, help, _) = said(&dpd("", &["download", "--help"]));

@@ -231,7 +231,7 @@ fn restricted_products_are_nowhere() {
         json!({"filterModel": {"items": [{"field": "execution_block", "operator": "contains", "value": "survey"}]}});
     assert_eq!(SAMPLE.filter(&filter)["total"], 0);
     for path in ["/dataproductmetadata", "/download"] {
-        assert_eq!(SAMPLE.post(path, &json!({"uid": uid})).status, 403, "{path}");
+        assert_eq!(SAMPLE.post(path, &json!({"uid": uid})).status, 404, "{path}");
         assert_eq!(SAMPLE.post(path, &json!({"execution_block": block})).status, 404, "{path}");
     }
     // Keys that only a restricted product has are no columns, and a restricted product is in no archive of another.

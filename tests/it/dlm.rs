@@ -74,7 +74,7 @@ fn items_stand_among_the_products() {
     let body = json!({"uid": uid, "data_store": "volume", "metadata_store_name": "elsewhere"});
     assert_eq!(api.post("/dataproductmetadata", &body).json()["notes"], "it's");
     let hidden = site.database.value("SELECT uid FROM dlm.data_item WHERE item_name = 'hidden'");
-    assert_eq!(api.post("/dataproductmetadata", &json!({"uid": hidden})).status, 403);
+    assert_eq!(api.post("/dataproductmetadata", &json!({"uid": hidden})).status, 404);
     assert_eq!(api.post("/download", &json!({"uid": uid})).status, 404);
 
     let status = api.status();

@@ -1,18 +1,16 @@
 //! Which folders a request is about, and what in them its caller may see.
 
-use crate::Api;
 use crate::error::{ApiError, Result};
 use crate::request::Wanted;
+use crate::{Api, lookup};
 use shared::access::Viewer;
 use shared::folder::Folder;
 use shared::product::Product;
-use shared::store::Lookup;
 use shared::volume::Volume;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use uuid::Uuid;
 
 /// Folders to be handed out.
 #[derive(Debug, Clone)]
@@ -34,25 +32,16 @@ pub(crate) struct Selection {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Folders(BTreeSet<PathBuf>);
 
-/// What a caller asks for by uid.
-pub(crate) async fn product(api: &Api, uid: Uuid, viewer: &Viewer) -> Result<Arc<Product>> {
-    match api.store.product(uid, viewer).await? {
-        Lookup::Found(hit) => Ok(hit.product),
-        Lookup::Forbidden => Err(ApiError::Forbidden),
-        Lookup::Unknown => Err(ApiError::NotFound("There is no such data product.".to_owned())),
-    }
-}
-
 impl Selection {
     /// The folders of what is wanted.
     pub(crate) async fn of(api: &Api, wanted: &Wanted, viewer: &Viewer) -> Result<Selection> {
         let products: Vec<Arc<Product>> = match wanted {
-            Wanted::Uid(uid) => vec![product(api, *uid, viewer).await?],
+            Wanted::Uid(uid) => vec![lookup::product(api, *uid, viewer).await?],
             Wanted::ExecutionBlock(id) => {
                 api.store.products_of(id, viewer).await?.into_iter().map(|hit| hit.product).collect()
             }
         };
-        let first = products.first().ok_or_else(|| ApiError::NotFound("There is no such data product.".to_owned()))?;
+        let first = products.first().ok_or_else(lookup::unknown)?;
         let folders = outermost(products.iter().filter_map(|product| product.folder.as_ref()));
         if folders.is_empty() {
             return Err(ApiError::NotFound("The volume holds no files of this data product.".to_owned()));

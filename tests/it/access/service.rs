@@ -69,6 +69,10 @@ fn whatever_is_wrong_with_it_what_is_guarded_stays_shut() {
         let answer = site.api.ask("POST", "/download", Some(MEMBER), by_uid.as_bytes());
         assert_eq!(answer.status, 403, "{mode:?}");
         assert!(answer.json()["detail"].as_str().expect("a detail").contains(says), "{mode:?}: {}", answer.json());
+        // Nor is it told whether there is such a product.
+        let unknown = json!({"uid": "00000000-0000-0000-0000-000000000000"}).to_string();
+        let of_unknown = site.api.ask("POST", "/download", Some(MEMBER), unknown.as_bytes());
+        assert_eq!((of_unknown.status, of_unknown.json()), (403, answer.json()), "{mode:?}");
         // One token may be what is wrong, and three are not.
         assert_eq!(trouble(&site.api), Value::Null, "{mode:?}");
         let _ = ["another", "yet-another"].map(|token| seen(&site.api, token));

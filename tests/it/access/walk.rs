@@ -322,6 +322,40 @@ fn outsiders_learn_nothing(site: &Guarded) {
         eprintln!("not there yet: {missing:?}");
     }
     products_that_may_not_be_seen_are_refused(site, &known);
+    strangers_are_answered_as_if_they_were_not_there(site, &known);
+}
+
+/// Whatever is asked by uid, byte by byte.
+fn strangers_are_answered_as_if_they_were_not_there(site: &Guarded, known: &Handles) {
+    let unknown = "00000000-0000-0000-0000-000000000000";
+    let asks = |uid: &str| {
+        vec![
+            post("/dataproductmetadata", &json!({"uid": uid})),
+            post("/download", &json!({"uid": uid})),
+            get(format!("/download?uid={uid}")),
+            get(format!("/download/{uid}")),
+            get(format!("/products/{uid}/files")),
+            get(format!("/products/{uid}/files/hushfile.dat")),
+            get(format!("/annotations/{uid}")),
+            post("/annotation", &json!({"data_product_uid": uid, "annotation_text": "x"})),
+        ]
+    };
+    let answered = |ask: &Ask, who| {
+        let answer = send(site, ask, who);
+        let headers: Vec<_> = answer.headers.into_iter().filter(|(name, _)| name != "date").collect();
+        (answer.status, headers, String::from_utf8_lossy(&answer.body).into_owned())
+    };
+    for uid in &known.uids {
+        for (own, other) in asks(uid).iter().zip(asks(unknown)) {
+            for who in [As::Nobody, As::Token("a-token-of-nobody")] {
+                let there = answered(own, who);
+                assert_eq!(there, answered(&other, who), "{} {} as {who:?}", own.method, own.path);
+                assert_ne!(there.0, 403, "{} {}", own.method, own.path);
+            }
+            let of_outsider = answered(own, As::Token(OUTSIDER)).0;
+            assert!(of_outsider == 403 || own.path.starts_with("/annotation"), "{}: {of_outsider}", own.path);
+        }
+    }
 }
 
 /// A total that counts more than the pages show would tell that there is more.
@@ -359,7 +393,9 @@ fn products_that_may_not_be_seen_are_refused(site: &Guarded, known: &Handles) {
     let status = |path: &str, token, body: Value| site.api.ask("POST", path, token, body.to_string().as_bytes()).status;
     for path in ["/dataproductmetadata", "/download"] {
         for token in [None, Some(OUTSIDER)] {
-            assert_eq!(status(path, token, json!({"uid": known.uids[0]})), 403);
+            // Whoever is known is told that it is not for him; to a stranger it is as if it were not there.
+            let expected = if token.is_some() { 403 } else { 404 };
+            assert_eq!(status(path, token, json!({"uid": known.uids[0]})), expected);
             // As if it were not there.
             assert_eq!(status(path, token, json!({"execution_block": BLOCK})), 404);
             assert_eq!(status(path, token, json!({"execution_block": SHARED_BLOCK})), 200);
