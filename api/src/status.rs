@@ -50,7 +50,7 @@ pub(crate) async fn status(api: Arc<Api>, request: Request) -> Result<Response> 
             Kind::Postgresql => "PostgreSQL Search Store",
         }},
         "downloads": api.downloads.figures(api.plans.held()),
-        "sdp_config_db": sdp(&api, &summary),
+        "sdp_config_db": sdp(&api, &summary, &request.viewer),
     })))
 }
 
@@ -105,7 +105,7 @@ fn unfollowed(summary: &std::result::Result<Summary, String>) -> Option<String> 
     }
 }
 
-fn sdp(api: &Api, summary: &std::result::Result<Summary, String>) -> Value {
+fn sdp(api: &Api, summary: &std::result::Result<Summary, String>, viewer: &Viewer) -> Value {
     let known = summary.as_ref().ok().and_then(|summary| summary.sdp.clone());
     let error = api.indexing.sdp.as_ref().and_then(|_| match (unfollowed(summary), &known) {
         (Some(why), _) => Some(why),
@@ -113,6 +113,8 @@ fn sdp(api: &Api, summary: &std::result::Result<Summary, String>) -> Value {
         (None, None) => Some("the indexer does not follow it: is SDP_CONFIG_HOST set there?".to_owned()),
     });
     let (is_followed, known) = (unfollowed(summary).is_none(), known.unwrap_or_default());
+    // Whoever is shown no flows is told neither how many there are, nor of which blocks.
+    let told = Some(&known).filter(|_| viewer.sees_flows());
     let state = summary.as_ref().ok().and_then(|summary| summary.coordination.as_ref());
     let last_heard = state.filter(|_| !is_followed).and_then(|state| state.last_heartbeat);
     json!({
@@ -121,9 +123,9 @@ fn sdp(api: &Api, summary: &std::result::Result<Summary, String>) -> Value {
         "description": "SDP Configuration Database (etcd) for data product flow information",
         "disconnected_since": known.disconnected_since.or(last_heard).map(time_text),
         "error": error,
-        "flows": known.flows,
-        "entries_passed_over": known.passed_over,
-        "first_entry_passed_over": known.first_passed_over,
+        "flows": told.map_or(0, |known| known.flows),
+        "entries_passed_over": told.map_or(0, |known| known.passed_over),
+        "first_entry_passed_over": told.and_then(|known| known.first_passed_over.as_deref()),
         "read_at": known.read_at.map(time_text),
     })
 }

@@ -12,6 +12,8 @@ pub enum Access {
     /// Members of any of these groups. Nobody, where the list is empty: that is what a value of an unreadable kind
     /// comes to.
     Groups(BTreeSet<String>),
+    /// Those who are shown flows that have no product yet, see [`Viewer::shown_flows`].
+    Flows,
 }
 
 /// Why metadata that names an access group cannot be taken from a caller: nobody could see it, nor ever put it right.
@@ -79,6 +81,7 @@ pub enum Standing {
 pub struct Viewer {
     groups: BTreeSet<String>,
     standing: Standing,
+    sees_flows: bool,
     unrestricted: bool,
     everybody: bool,
 }
@@ -114,9 +117,20 @@ impl Viewer {
         self.unrestricted || self.everybody
     }
 
+    /// The same caller, who is shown flows that have no product yet or is not.
+    #[must_use]
+    pub fn shown_flows(self, sees_flows: bool) -> Viewer {
+        Viewer { sees_flows, ..self }
+    }
+
     /// How far it is known who this is.
     pub fn standing(&self) -> Standing {
         self.standing
+    }
+
+    /// Whether this caller may see what [`Access::Flows`] guards.
+    pub fn sees_flows(&self) -> bool {
+        self.unrestricted || self.sees_flows
     }
 
     /// Whether this caller may see everything.
@@ -134,6 +148,7 @@ impl Viewer {
         match access {
             Access::Public => true,
             Access::Groups(groups) => self.unrestricted || !groups.is_disjoint(&self.groups),
+            Access::Flows => self.sees_flows(),
         }
     }
 

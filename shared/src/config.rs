@@ -171,6 +171,11 @@ pub const VARIABLES: &[Variable] = &[
         "whose announcements of products and metadata are taken: open (everybody's), token (of callers whose token the permissions service takes), or off",
     ),
     variable(
+        "DPD_FLOWS",
+        "members",
+        "who is shown flows that have no product yet, where a permissions service is configured: members (callers whose token it takes), or everybody",
+    ),
+    variable(
         "DPD_MAX_REQUESTS",
         "256",
         "requests at once, without downloads, three quarters of them for one address; further ones get 503",

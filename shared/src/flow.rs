@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::fmt;
+use uuid::Uuid;
 
 /// The store of placeholders, as rows name it.
 pub const STORE: &str = "SDP";
@@ -107,11 +108,16 @@ impl Flow {
             metadata_file: None,
             store_name: STORE.to_owned(),
             status: None,
-            access: Access::Public,
+            access: Access::Flows,
             metadata,
             flows: vec![self.state()],
         }
     }
+}
+
+/// Whether a product without a folder is a flow's [placeholder](Flow::placeholder), whatever its metadata say.
+pub fn is_placeholder(uid: Uuid, flows: &[FlowState]) -> bool {
+    matches!(flows, [own] if uid::of_flow(own.flow.as_str()) == uid)
 }
 
 /// Which products a flow is matched to: those at and below its folder, or where there are none, those of its

@@ -1,7 +1,7 @@
 //! What a data product is: metadata with an execution block, and what follows from it.
 
 use crate::access::Access;
-use crate::flow::FlowState;
+use crate::flow::{self, FlowState};
 use crate::folder::Folder;
 use crate::yaml::{self, YamlError};
 use crate::{date, uid};
@@ -125,6 +125,7 @@ impl Product {
     /// The product that a store holds: its metadata, and beside it what [`Stored`] has.
     pub fn restored(metadata: Map<String, Value>, stored: Stored) -> Product {
         let Stored { uid, date_created, folder, metadata_file, store_name, flows } = stored;
+        let is_placeholder = folder.is_none() && flow::is_placeholder(uid, &flows);
         Product {
             uid,
             execution_block: metadata.get("execution_block").and_then(Value::as_str).unwrap_or_default().to_owned(),
@@ -133,7 +134,7 @@ impl Product {
             metadata_file,
             store_name,
             status: status(&metadata),
-            access: Access::of(&metadata),
+            access: if is_placeholder { Access::Flows } else { Access::of(&metadata) },
             metadata,
             flows,
         }

@@ -16,7 +16,7 @@ use crate::error::{ApiError, Result};
 use permissions::{Failure, Permissions};
 use serde_json::{Value, json};
 use session::Sessions;
-use shared::access::Viewer;
+use shared::access::{Standing, Viewer};
 use shared::config::{AccessSettings, Guarded, Ingest};
 use shared::store::Store;
 use std::sync::Arc;
@@ -70,6 +70,7 @@ pub(crate) struct Auth {
     sessions: Option<Sessions>,
     guarded: Guarded,
     ingest: Ingest,
+    flows_for_all: bool,
 }
 
 /// Who asks, as far as that could be found out.
@@ -104,8 +105,8 @@ impl Auth {
     pub(crate) fn new(settings: &AccessSettings, store: Arc<dyn Store>, root_path: &str) -> Auth {
         let permissions = settings.permissions.as_ref().map(|url| Arc::new(Permissions::new(url)));
         let sessions = (settings.session_cookie && permissions.is_some()).then(|| Sessions::new(store, root_path));
-        let AccessSettings { guarded, ingest, .. } = *settings;
-        Auth { permissions, sessions, guarded, ingest }
+        let AccessSettings { guarded, ingest, flows_for_all, .. } = *settings;
+        Auth { permissions, sessions, guarded, ingest, flows_for_all }
     }
 
     /// Whoever sent these headers to a route, as products are shown to him there.
@@ -114,15 +115,19 @@ impl Auth {
         if self.guarded == Guarded::Listings && OPEN_UNDER_LISTINGS.contains(&route) {
             return same_for_all(Viewer::unrestricted());
         }
-        let Some(permissions) = &self.permissions else { return same_for_all(Viewer::everybody()) };
+        let flows = self.flows_for_all;
+        let Some(permissions) = &self.permissions else { return same_for_all(Viewer::everybody().shown_flows(flows)) };
         if SAME_FOR_ALL.contains(&route) {
-            return same_for_all(Viewer::anonymous());
+            return same_for_all(Viewer::anonymous().shown_flows(flows));
         }
         let patience = if route == "/status" { STATUS_PATIENCE } else { PATIENCE };
         let begun = Instant::now();
         let left = || patience.saturating_sub(begun.elapsed());
         let vary = Some(if self.sessions.is_some() { "Authorization, Cookie" } else { "Authorization" });
-        let caller = |viewer, unknown, cookie| Caller { viewer, unknown, privacy: Privacy { vary, cookie } };
+        let caller = |viewer: Viewer, unknown, cookie| {
+            let sees_flows = self.flows_for_all || viewer.standing() == Standing::Known;
+            Caller { viewer: viewer.shown_flows(sees_flows), unknown, privacy: Privacy { vary, cookie } }
+        };
 
         // What is in the header wins, whatever it is.
         let sent = credentials(headers);

@@ -14,6 +14,8 @@ pub struct AccessSettings {
     pub session_cookie: bool,
     /// Whose announcements and metadata are taken.
     pub ingest: Ingest,
+    /// Whether strangers are shown flows that have no product yet.
+    pub flows_for_all: bool,
 }
 
 /// Whose announcements and metadata are taken.
@@ -57,7 +59,12 @@ impl AccessSettings {
             "off" => Some(Ingest::Off),
             _ => None,
         })?;
-        Ok(AccessSettings { permissions, guarded, session_cookie, ingest })
+        let flows_for_all = variables.value("DPD_FLOWS", "members or everybody", |text| match text {
+            "members" => Some(permissions.is_none()),
+            "everybody" => Some(true),
+            _ => None,
+        })?;
+        Ok(AccessSettings { permissions, guarded, session_cookie, ingest, flows_for_all })
     }
 }
 
@@ -128,6 +135,14 @@ mod tests {
             AccessSettings::read(&[(name, value), ("SKA_PERMISSIONS_API_HOST", "http://permissions")].into())
         };
         assert_eq!(with_service("DPD_INGEST", "token").map(|settings| settings.ingest), Ok(Ingest::Token));
+        let flows = |value: &str| {
+            let of = |settings: Result<AccessSettings, _>| settings.map(|settings| settings.flows_for_all);
+            (of(read("DPD_FLOWS", value)), of(with_service("DPD_FLOWS", value)))
+        };
+        for (value, with_one) in [("", false), ("members", false), ("everybody", true)] {
+            assert_eq!(flows(value), (Ok(true), Ok(with_one)), "{value}");
+        }
+        assert!(read("DPD_FLOWS", "nobody").is_err());
     }
 
     #[test]

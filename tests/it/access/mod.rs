@@ -1,9 +1,10 @@
 //! Who may see what, on either program: [`walk`] asks every route of the documentation for what a caller may not see,
-//! [`ingest`] is about what callers bring,
+//! [`ingest`] is about what callers bring, [`flows`] about flows that have no product yet,
 //! [`service`] is about a permissions service that is well or not, [`annotations`] about whose they are, [`sessions`] about
 //! the cookie by which a browser proves who asks.
 
 mod annotations;
+mod flows;
 mod ingest;
 mod service;
 mod sessions;

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::strategy::Just;
 use shared::dlm::DataItem;
 use shared::flow::{Flow, FlowId};
-use shared::store::Item;
+use shared::store::{Item, Lookup};
 use std::collections::BTreeMap;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -14,6 +14,7 @@ on_each_store! {
     a_flow_and_its_product_give_way_to_each_other
     flows_find_products_by_folder_and_else_by_processing_block
     a_status_shows_in_rows
+    flows_without_a_product_are_shown_to_those_who_may_see_them
     items_are_products_of_their_own_store
 }
 
@@ -43,10 +44,15 @@ async fn apply(store: &dyn Store, changes: &[Change]) -> Vec<Outcome> {
     store.apply(changes).await.expect("applied")
 }
 
+/// A caller who is in no group, and is shown flows that have no product.
+fn seer() -> Viewer {
+    Viewer::anonymous().shown_flows(true)
+}
+
 /// All rows by what they are of, without their numbers.
 async fn rows(store: &dyn Store) -> BTreeMap<String, Value> {
     let query = grid::parse(&json!({"pageSize": 1000})).expect("a query").0;
-    let hits = store.search(query, &Viewer::anonymous()).await.expect("hits");
+    let hits = store.search(query, &seer()).await.expect("hits");
     assert_eq!(hits.total, hits.hits.len());
     let row = |hit: &Hit| {
         let mut row = row(hit.id, &hit.product, hit.size);
@@ -112,6 +118,35 @@ async fn flows_find_products_by_folder_and_else_by_processing_block(store: &dyn 
     assert_eq!(shown(&rows(store).await), ["eb/pb"]);
 }
 
+async fn flows_without_a_product_are_shown_to_those_who_may_see_them(store: &dyn Store) {
+    apply(store, &[product("eb/pb", "none")]).await;
+    let x = flow("x", &["eb/x"], None);
+    apply(store, &[Change::Flow(x.clone())]).await;
+    let uid = x.placeholder().uid;
+    // Member or not, of any group that metadata can name.
+    let named = ["\\flows", "flows", "sdp-flow"].map(str::to_owned);
+    for (viewer, sees) in [
+        (Viewer::anonymous(), false),
+        (Viewer::member_of(named.clone()), false),
+        (seer(), true),
+        (Viewer::member_of(named).shown_flows(true), true),
+        (Viewer::unrestricted(), true),
+    ] {
+        let count = if sees { 2 } else { 1 };
+        assert_eq!(store.search(everything(), &viewer).await.expect("hits").total, count, "{viewer:?}");
+        assert_eq!(store.products_of("eb-a-20250101-1", &viewer).await.expect("products").len(), count, "{viewer:?}");
+        assert_eq!(store.summary(&viewer, 0).await.expect("a summary").products, count as u64, "{viewer:?}");
+        let keys = store.keys(&viewer).await.expect("keys");
+        assert_eq!(keys.counts.contains_key("sdp_flow_placeholder"), sees, "{viewer:?}");
+        let one = store.product(uid, &viewer).await.expect("an answer");
+        assert_eq!((matches!(one, Lookup::Found(_)), matches!(one, Lookup::Forbidden)), (sees, !sees), "{viewer:?}");
+    }
+    // A product shows its flows to whoever sees it.
+    apply(store, &[product("eb/x", "none")]).await;
+    let hits = store.search(everything(), &Viewer::anonymous()).await.expect("hits");
+    assert_eq!((hits.total, hits.hits.iter().filter(|hit| !hit.product.flows.is_empty()).count()), (2, 1));
+}
+
 async fn a_status_shows_in_rows(store: &dyn Store) {
     apply(store, &[product("eb/pb", "pb-a-20250102-0")]).await;
     let (x, y) = (flow("x", &["eb/pb"], Some("FLOWING")), flow("y", &[], Some("COMPLETED")));
@@ -122,21 +157,21 @@ async fn a_status_shows_in_rows(store: &dyn Store) {
         {"field": "sdp_flows", "operator": "contains", "value": "product:y"},
     ]}});
     let query = || grid::parse(&filter).expect("a query").0;
-    assert_eq!(store.search(query(), &Viewer::anonymous()).await.expect("hits").total, 1);
-    let keys = store.keys(&Viewer::anonymous()).await.expect("keys");
+    assert_eq!(store.search(query(), &seer()).await.expect("hits").total, 1);
+    let keys = store.keys(&seer()).await.expect("keys");
     assert_eq!((keys.counts["sdp_flows"].values, keys.counts["sdp_flow_status"].values), (1, 1));
 
     let x = Flow { status: Some("COMPLETED".to_owned()), ..x };
     assert_eq!(apply(store, &[Change::Flow(x.clone())]).await, [Outcome::Updated]);
     assert_eq!(only(store).await["sdp_flow_status"], json!("COMPLETED"));
-    assert_eq!(store.search(query(), &Viewer::anonymous()).await.expect("hits").total, 0);
+    assert_eq!(store.search(query(), &seer()).await.expect("hits").total, 0);
     // The product is written anew, and keeps what it shows; the size as well.
     let again =
         json!({"execution_block": "eb-a-20250101-1", "config": {"processing_block": "pb-a-20250102-0", "version": 2}});
     apply(store, &[Change::Found(found(&at("eb/pb"), &again, 2))]).await;
     assert_eq!(only(store).await["sdp_flow_status"], json!("COMPLETED"));
     apply(store, &[Change::FlowGone(x.id), Change::FlowGone(y.id)]).await;
-    let keys = store.keys(&Viewer::anonymous()).await.expect("keys");
+    let keys = store.keys(&seer()).await.expect("keys");
     assert!(!keys.counts.contains_key("sdp_flows") && !keys.counts.contains_key("sdp_flow_status"), "{keys:?}");
 }
 
@@ -169,7 +204,7 @@ async fn items_are_products_of_their_own_store(store: &dyn Store) {
     let row = &rows[&format!("\"None\" \"{}\"", Uuid::from_u128(1))];
     assert_eq!(row["dlm.item_name"], json!("item-1"));
     assert_eq!(row["size"], json!(7));
-    let member = Viewer::member_of(["g".to_owned()]);
+    let member = Viewer::member_of(["g".to_owned()]).shown_flows(true);
     assert_eq!(store.summary(&member, 0).await.expect("a summary").products, 3);
     // One becomes no product, one goes.
     let changes = [item(1, "[]"), Change::ItemGone(Uuid::from_u128(2))];
@@ -177,7 +212,7 @@ async fn items_are_products_of_their_own_store(store: &dyn Store) {
     assert_eq!(store.summary(&member, 0).await.expect("a summary").products, 1);
     // An item does not take the place of a product that has its uid.
     apply(store, &[product("eb/pb", "none")]).await;
-    let own = store.products_of("eb-a-20250101-1", &Viewer::anonymous()).await.expect("products");
+    let own = store.products_of("eb-a-20250101-1", &seer()).await.expect("products");
     let uid = own.iter().find(|hit| hit.product.folder.is_some()).expect("the product").product.uid;
     assert_eq!(apply(store, &[item(uid.as_u128(), good)]).await, [Outcome::Unchanged]);
     assert_eq!(apply(store, &[Change::ItemGone(uid)]).await, [Outcome::Unchanged]);
@@ -231,7 +266,7 @@ fn both_stores_show_the_same_after_any_changes() {
                 prop_assert_eq!(outcomes.0, outcomes.1, "{:?}", batch);
                 prop_assert_eq!(rows(&memory).await, rows(&database).await, "after {:?}", batch);
             }
-            let all = Viewer::anonymous();
+            let all = seer();
             prop_assert_eq!(memory.keys(&all).await.expect("keys"), database.keys(&all).await.expect("keys"));
             prop_assert_eq!(memory.flows().await.expect("flows"), database.flows().await.expect("flows"));
             Ok(())

@@ -9,6 +9,10 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
 
+/// What stands among the groups of the rule [`Access::Flows`]. No group's name is written so: in those a backslash is
+/// followed by another, or by a zero.
+pub(super) const FLOWS: &str = "\\flows";
+
 /// The numbers of the keys that were met, so that they need not be asked for again, and in which history of the database.
 #[derive(Debug, Default)]
 pub(super) struct KeyIds {
@@ -110,6 +114,7 @@ pub(super) async fn rule_ids<'a>(
         let groups: Option<Vec<_>> = match rule {
             Access::Public => None,
             Access::Groups(groups) => Some(groups.iter().map(|group| escaped(group)).collect()),
+            Access::Flows => Some(vec![FLOWS.into()]),
         };
         sqlx::query(
             "INSERT INTO access_rule (volume_prefix, hash, groups) SELECT $1, $2, $3 WHERE NOT EXISTS \
@@ -131,6 +136,7 @@ fn rule_hash(rule: &Access) -> Vec<u8> {
         Access::Public => hash(""),
         // Written as JSON, different sets are different texts, none of them empty.
         Access::Groups(groups) => hash(&serde_json::json!(groups).to_string()),
+        Access::Flows => hash(FLOWS),
     }
 }
 
@@ -146,6 +152,7 @@ pub(super) async fn guard_of(connection: &mut PgConnection, prefix: &str, uid: U
     .await?;
     Ok(groups.map(|groups| match groups {
         None => Access::Public,
+        Some(groups) if groups == [FLOWS] => Access::Flows,
         Some(groups) => Access::Groups(groups.iter().map(|group| unescaped(group)).collect()),
     }))
 }

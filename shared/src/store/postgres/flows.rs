@@ -351,31 +351,44 @@ impl Writer<'_> {
         self.put_placeholders(&products).await
     }
 
+    /// Sees to it that all placeholders are as they must be: an earlier release may have written them.
+    pub(super) async fn place_all(&mut self) -> Result<()> {
+        let unmatched: Vec<i64> = sqlx::query_scalar(
+            "SELECT id FROM flow f WHERE volume_prefix = $1 \
+             AND NOT EXISTS (SELECT FROM flow_product l WHERE l.flow = f.id)",
+        )
+        .bind(self.prefix)
+        .fetch_all(&mut *self.connection)
+        .await?;
+        self.place(&unmatched, &unmatched.iter().copied().collect()).await
+    }
+
     /// Writes the placeholders that are not there as they must be.
     async fn put_placeholders(&mut self, products: &[Product]) -> Result<()> {
         if products.is_empty() {
             return Ok(());
         }
-        let there: Vec<(Uuid, String, Option<String>)> = sqlx::query_as(
-            "SELECT uid, execution_block, flows::text FROM data_product WHERE volume_prefix = $1 AND uid = ANY($2)",
+        let guard = Access::Flows;
+        let rules = dictionary::rule_ids(self.connection, self.prefix, [&guard]).await?;
+        let Some(access) = rules.get(&guard).copied() else { return Ok(()) };
+        let there: Vec<(Uuid, String, Option<String>, i32)> = sqlx::query_as(
+            "SELECT uid, execution_block, flows::text, access FROM data_product \
+             WHERE volume_prefix = $1 AND uid = ANY($2)",
         )
         .bind(self.prefix)
         .bind(products.iter().map(|product| product.uid).collect::<Vec<_>>())
         .fetch_all(&mut *self.connection)
         .await?;
-        let there: HashMap<Uuid, (String, Option<String>)> =
-            there.into_iter().map(|(uid, block, flows)| (uid, (block, flows))).collect();
+        let there: HashMap<Uuid, (String, Option<String>, i32)> =
+            there.into_iter().map(|(uid, block, flows, access)| (uid, (block, flows, access))).collect();
         let is_new = |product: &&Product| {
-            let own = (escaped(&product.execution_block).into_owned(), shown(&product.flows));
+            let own = (escaped(&product.execution_block).into_owned(), shown(&product.flows), access);
             there.get(&product.uid) != Some(&own)
         };
         let derived: Vec<Derived<'_>> = products.iter().filter(is_new).map(Derived::from).collect();
         if derived.is_empty() {
             return Ok(());
         }
-        let everybody = Access::Public;
-        let rules = dictionary::rule_ids(self.connection, self.prefix, [&everybody]).await?;
-        let Some(access) = rules.get(&everybody).copied() else { return Ok(()) };
         let puts: Vec<Put<'_>> = derived.iter().map(|derived| Put::of_no_file(derived, None, access)).collect();
         self.put(&puts).await.map(drop)
     }

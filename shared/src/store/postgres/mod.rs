@@ -190,6 +190,10 @@ impl PostgresStore {
         let written = match &work {
             Work::Changes(changes) => (writer.apply(changes).await?, Ingested::Taken),
             Work::Ingest(derived, viewer) => (Vec::new(), writer.ingest(derived, viewer).await?),
+            Work::Placeholders => {
+                writer.place_all().await?;
+                (Vec::new(), Ingested::Taken)
+            }
         };
         let (versions, shows) = (writer.versions, writer.versions > 0 || writer.superseded);
         if shows || locked.written.is_some() {
@@ -267,6 +271,8 @@ struct Locked {
 enum Work<'a> {
     Changes(Vec<Prepared<'a>>),
     Ingest(Derived<'a>, &'a Viewer),
+    /// Those of flows.
+    Placeholders,
 }
 
 impl<'a> Work<'a> {
@@ -275,6 +281,7 @@ impl<'a> Work<'a> {
         match self {
             Work::Changes(changes) => changes.iter().filter_map(|(_, derived)| derived.as_ref()).collect(),
             Work::Ingest(derived, _) => vec![derived],
+            Work::Placeholders => Vec::new(),
         }
     }
 }
@@ -412,6 +419,10 @@ impl Store for PostgresStore {
     }
 
     async fn flows(&self) -> Result<BTreeMap<FlowId, Flow>> {
+        // Asked once by whoever takes over.
+        if let Role::Indexer { .. } = &self.role {
+            self.database.bounded(self.write(Work::Placeholders)).await?;
+        }
         let work = async {
             let (mut session, prefix) = self.open().await?;
             let flows = flows::stored(&mut session, &prefix, None).await;

@@ -1,8 +1,8 @@
 //! What is asked beside searches: products by name, keys, how it all stands, and what the walk needs to know.
 
-use super::flows;
 use super::lease::HELD;
 use super::text::{escaped, unescaped};
+use super::{dictionary, flows};
 use crate::access::Viewer;
 use crate::column::{ColumnKeys, KeyCount};
 use crate::folder::Folder;
@@ -33,7 +33,8 @@ pub(super) struct Rule {
 
 /// The rules that let a viewer pass.
 pub(super) async fn visible_rules(connection: &mut PgConnection, prefix: &str, viewer: &Viewer) -> Result<Vec<Rule>> {
-    let groups: Vec<String> = viewer.groups().map(|group| escaped(group).into_owned()).collect();
+    let mut groups: Vec<String> = viewer.groups().map(|group| escaped(group).into_owned()).collect();
+    groups.extend(viewer.sees_flows().then(|| dictionary::FLOWS.to_owned()));
     let rules = sqlx::query_as(
         "SELECT id FROM access_rule WHERE volume_prefix = $1 AND (groups IS NULL OR groups && $2 OR $3)",
     );
