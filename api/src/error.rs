@@ -1,6 +1,7 @@
 //! Failures, and the only place where one gets a status.
 
 use crate::reply::{self, Response};
+use crate::trouble::{Failure, UNUSABLE};
 use serde_json::json;
 use shared::filter::BadSearch;
 use shared::store::StoreError;
@@ -52,6 +53,9 @@ pub(crate) enum ApiError {
     },
     Internal,
     Unavailable(String),
+    /// The database cannot be used, or does not take what was sent; its own words, which only the log is told.
+    Database(String),
+    NotTaken(String),
     /// There are as many of these at work as there may be.
     Busy(&'static str),
 }
@@ -80,6 +84,14 @@ impl ApiError {
     /// A file is written to while it is to be handed out.
     pub(crate) fn changing() -> ApiError {
         ApiError::Unavailable("A file was changed or removed a moment ago. Try again.".to_owned())
+    }
+
+    /// What of it the log alone is told.
+    pub(crate) fn words(&self) -> Option<&str> {
+        match self {
+            ApiError::Database(words) | ApiError::NotTaken(words) => Some(words),
+            _ => None,
+        }
     }
 
     /// The answer.
@@ -150,6 +162,11 @@ impl ApiError {
                 "Something went wrong here; the service's log says what.".to_owned(),
             ),
             ApiError::Unavailable(why) => (StatusCode::SERVICE_UNAVAILABLE, why.clone()),
+            ApiError::Database(_) => (StatusCode::SERVICE_UNAVAILABLE, UNUSABLE.to_owned()),
+            ApiError::NotTaken(_) => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "The database cannot hold this; the service's log says why.".to_owned(),
+            ),
             ApiError::Busy(what) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("This service has as many {what} at once as it can have; try again in a moment."),
@@ -170,7 +187,9 @@ impl ApiError {
             ApiError::Unauthorized { challenge, .. } => {
                 headers.insert(header::WWW_AUTHENTICATE, self::challenge(challenge));
             }
-            ApiError::Unavailable(_) | ApiError::Busy(_) => drop(headers.insert(header::RETRY_AFTER, RETRY_AFTER)),
+            ApiError::Unavailable(_) | ApiError::Database(_) | ApiError::Busy(_) => {
+                drop(headers.insert(header::RETRY_AFTER, RETRY_AFTER));
+            }
             _ => {}
         }
         response
@@ -189,12 +208,10 @@ fn challenge(error: &str) -> HeaderValue {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
-        match error {
-            StoreError::Unavailable(why) | StoreError::TooLong(why) => ApiError::Unavailable(why),
-            StoreError::Refused(why) => ApiError::Unprocessable(format!("The store cannot hold this: {why}")),
-            StoreError::Superseded | StoreError::ReadOnly | StoreError::Unusable(_) | StoreError::Damaged(_) => {
-                ApiError::Unavailable(error.to_string())
-            }
+        match error.into() {
+            Failure::Told(why) => ApiError::Unavailable(why),
+            Failure::Unusable(words) => ApiError::Database(words),
+            Failure::Refused(words) => ApiError::NotTaken(words),
         }
     }
 }

@@ -25,6 +25,7 @@ mod rows;
 mod search;
 pub mod server;
 mod status;
+mod trouble;
 mod turns;
 mod work;
 
@@ -52,6 +53,7 @@ pub struct Api {
     limits: limits::Limits,
     bodies: Arc<body::Bodies>,
     work: work::Work,
+    trouble: trouble::Trouble,
 }
 
 impl Api {
@@ -70,6 +72,7 @@ impl Api {
         let pages = paging::Pages::default();
         let auth = auth::Auth::new(&settings.access, store.clone(), &settings.root_path);
         let (limits, bodies) = (limits::Limits::new(&settings), Arc::default());
+        let trouble = trouble::Trouble::default();
         let (started, work) = (clock::now(), work::Work::new(turns::count())?);
         Ok(Arc::new(Api {
             store,
@@ -85,6 +88,7 @@ impl Api {
             limits,
             bodies,
             work,
+            trouble,
         }))
     }
 }

@@ -102,11 +102,11 @@ struct Target {
 
 /// Answers a request, whatever happens.
 async fn answer(api: Arc<Api>, target: Target, headers: HeaderMap, body: Arriving) -> Response {
-    let answer = AssertUnwindSafe(dispatch(api, &target, headers, body)).catch_unwind().await;
+    let answer = AssertUnwindSafe(dispatch(api.clone(), &target, headers, body)).catch_unwind().await;
     let Target { method, path, .. } = &target;
     let response = match answer {
         Ok(Ok(response)) => response,
-        Ok(Err(error)) => refused(&target, error),
+        Ok(Err(error)) => refused(&api, &target, error),
         Err(_) => {
             error!(%method, path, "the handler panicked");
             ApiError::Internal.into_response()
@@ -116,7 +116,10 @@ async fn answer(api: Arc<Api>, target: Target, headers: HeaderMap, body: Arrivin
     response
 }
 
-fn refused(Target { method, path, .. }: &Target, error: ApiError) -> Response {
+fn refused(api: &Api, Target { method, path, .. }: &Target, error: ApiError) -> Response {
+    if let Some(words) = error.words() {
+        api.trouble.tell(words);
+    }
     debug!(%method, path, ?error, "refused");
     error.into_response()
 }
@@ -171,7 +174,7 @@ async fn dispatch(api: Arc<Api>, target: &Target, headers: HeaderMap, body: Arri
                 Place::Free => answer.await,
                 _ => api.work.of(answer).await,
             };
-            let mut response = answer.unwrap_or_else(|error| refused(target, error));
+            let mut response = answer.unwrap_or_else(|error| refused(&api, target, error));
             // A refusal tells of who asks as well.
             privacy.mark(response.headers_mut());
             if let Place::Download(place) = place {

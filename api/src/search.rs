@@ -71,7 +71,7 @@ pub(crate) async fn labels(api: Arc<Api>, request: Request) -> Result<Response> 
 /// true all the same, and a dashboard that is loaded meanwhile can say what is wrong.
 async fn keys(api: &Api, request: &Request) -> Result<ColumnKeys> {
     match api.store.keys(&request.viewer).await {
-        Err(StoreError::Unavailable(why) | StoreError::TooLong(why)) => {
+        Err(StoreError::Unavailable(why) | StoreError::NotReady(why) | StoreError::TooLong(why)) => {
             warn!("columns and labels are answered without those of the metadata: {why}");
             Ok(ColumnKeys::default())
         }

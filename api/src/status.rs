@@ -3,6 +3,7 @@
 use crate::error::{ApiError, Result};
 use crate::reply::{self, Response};
 use crate::request::Request;
+use crate::trouble::{Failure, UNUSABLE};
 use crate::{Api, version};
 use serde_json::{Value, json};
 use shared::access::Viewer;
@@ -64,13 +65,19 @@ fn stores(api: &Api) -> Vec<&str> {
 
 /// What the store says of itself, or why it does not.
 async fn summary(api: &Api, viewer: &Viewer) -> std::result::Result<Summary, String> {
-    match tokio::time::timeout(PATIENCE, api.store.summary(viewer, FAILING)).await {
-        Ok(summary) => summary.map_err(|error| error.to_string()),
-        Err(_) => Err(api
-            .store
-            .trouble()
-            .unwrap_or_else(|| format!("PostgreSQL gave no answer within {} ms", PATIENCE.as_millis()))),
-    }
+    let words = match tokio::time::timeout(PATIENCE, api.store.summary(viewer, FAILING)).await {
+        Ok(Ok(summary)) => return Ok(summary),
+        Ok(Err(error)) => match error.into() {
+            Failure::Told(why) => return Err(why),
+            Failure::Unusable(words) | Failure::Refused(words) => words,
+        },
+        Err(_) => {
+            let silent = || format!("PostgreSQL gave no answer within {} ms", PATIENCE.as_millis());
+            api.store.trouble().unwrap_or_else(silent)
+        }
+    };
+    api.trouble.tell(&words);
+    Err(UNUSABLE.to_owned())
 }
 
 fn store(api: &Api, summary: &std::result::Result<Summary, String>) -> Value {
@@ -109,7 +116,9 @@ fn sdp(api: &Api, summary: &std::result::Result<Summary, String>, viewer: &Viewe
     let known = summary.as_ref().ok().and_then(|summary| summary.sdp.clone());
     let error = api.indexing.sdp.as_ref().and_then(|_| match (unfollowed(summary), &known) {
         (Some(why), _) => Some(why),
-        (None, Some(known)) => known.error.clone(),
+        (None, Some(known)) => {
+            known.error.as_ref().map(|_| "it cannot be followed; the indexer's log says why".to_owned())
+        }
         (None, None) => Some("the indexer does not follow it: is SDP_CONFIG_HOST set there?".to_owned()),
     });
     let (is_followed, known) = (unfollowed(summary).is_none(), known.unwrap_or_default());
@@ -134,7 +143,7 @@ fn dlm(api: &Api, summary: &std::result::Result<Summary, String>) -> Value {
     let known = summary.as_ref().ok().and_then(|summary| summary.dlm.clone());
     let error = api.indexing.dlm.as_ref().and_then(|_| match (unfollowed(summary), &known) {
         (Some(why), _) => Some(why),
-        (None, Some(known)) => known.error.clone(),
+        (None, Some(known)) => known.error.as_ref().map(|_| "it cannot be read; the indexer's log says why".to_owned()),
         (None, None) => Some(match api.store.kind() {
             Kind::Memory => "it needs PostgreSQL, which this program does not use".to_owned(),
             Kind::Postgresql => {
@@ -143,18 +152,15 @@ fn dlm(api: &Api, summary: &std::result::Result<Summary, String>) -> Value {
         }),
     });
     let known = known.unwrap_or_default();
-    let limited = summary.as_ref().ok().filter(|summary| !summary.sees_all);
-    // No more than he may see beside what is on the volume. Whose those items are that are no products nobody knows.
-    let count = |n: u64| limited.map_or(n, |summary| n.min(summary.products - summary.products_on_volume));
     let accessible = known.accessible && unfollowed(summary).is_none();
     json!({
-        "number_of_items": count(known.items),
+        "number_of_items": known.items,
         "dlm_data_item_accessible": accessible,
         "dlm_tables_accessible": accessible,
         "dlm_tables_error": error,
-        "number_of_dataproducts": count(known.products),
-        "items_passed_over": limited.is_none().then_some(known.passed_over),
-        "first_item_passed_over": known.first_passed_over.filter(|_| limited.is_none()),
+        "number_of_dataproducts": known.products,
+        "items_passed_over": known.passed_over,
+        "first_item_passed_over": known.first_passed_over,
         "read_at": known.read_at.map(time_text),
     })
 }

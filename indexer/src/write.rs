@@ -104,7 +104,12 @@ pub(crate) async fn apply(store: &dyn Store, changes: &[Change]) -> Vec<Outcome>
     loop {
         match store.apply(changes).await {
             Ok(outcomes) => return outcomes,
-            Err(error @ (StoreError::Unavailable(_) | StoreError::ReadOnly | StoreError::Unusable(_))) => {
+            Err(
+                error @ (StoreError::Unavailable(_)
+                | StoreError::NotReady(_)
+                | StoreError::ReadOnly
+                | StoreError::Unusable(_)),
+            ) => {
                 let reason = error.to_string();
                 if told != reason {
                     warn!("the store takes no changes, they are kept: {reason}");

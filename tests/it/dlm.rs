@@ -142,12 +142,23 @@ fn odd_metadata_is_counted_and_passed_over() {
     indexer.wait_for_log("a data item of the Data Lifecycle Manager is passed over", 6);
 }
 
+/// Waits until an indexer's log says so, for the time of this number at least, and an API that the table cannot be read; not
+/// in whose words.
+fn wait_for_trouble(indexer: &Server, api: &Server, why: &str, times: usize) -> Value {
+    let said = || {
+        let log = indexer.log();
+        log.lines().filter(|line| line.contains("cannot be read: ") && line.contains(why)).count() >= times
+    };
+    tests::wait_for(why, || said().then_some(()));
+    let untold = "it cannot be read; the indexer's log says why";
+    wait_for(api, why, |dlm| dlm["dlm_tables_error"] == untold && dlm["dlm_tables_accessible"] == false)
+}
+
 #[test]
 fn a_missing_table_comes() {
     let site = site();
-    let (_indexer, api) = site.daemons.pair();
-    let error = |dlm: &Value| dlm["dlm_tables_error"].as_str().unwrap_or_default().to_owned();
-    let dlm = wait_for(&api, "the error", |dlm| error(dlm).contains("no table dlm.data_item"));
+    let (indexer, api) = site.daemons.pair();
+    let dlm = wait_for_trouble(&indexer, &api, "no table dlm.data_item", 1);
     assert_eq!((&dlm["dlm_tables_accessible"], &dlm["number_of_items"]), (&json!(false), &json!(0)));
     assert_eq!(api.search(&[]).len(), 1);
     create(&site.database);
@@ -155,7 +166,7 @@ fn a_missing_table_comes() {
     wait_for_rows(&api, "x:both", 2);
     // A column goes: what was read stays, and everything else works.
     site.database.execute("ALTER TABLE dlm.data_item DROP COLUMN uri");
-    wait_for(&api, "the error", |dlm| error(dlm).contains("uri") && dlm["dlm_tables_accessible"] == false);
+    wait_for_trouble(&indexer, &api, "uri", 1);
     site.volume.product("eb-2", "eb-volume-20250101-00002", "x: both");
     wait_for_rows(&api, "x:both", 3);
     // It comes back with another type, and others that nobody knows are there as well.
@@ -179,9 +190,8 @@ fn rights_come_and_go() {
     create(&site.database);
     add(&site.database, "first", Some(&metadata(&json!({}))));
     let role = format!("role_{}", site.database.name());
-    let (_indexer, api) = as_other_role(&site, &role).pair();
-    let denied = |dlm: &Value| dlm["dlm_tables_error"].as_str().is_some_and(|why| why.contains("permission denied"));
-    wait_for(&api, "the error", |dlm| denied(dlm) && dlm["dlm_tables_accessible"] == false);
+    let (indexer, api) = as_other_role(&site, &role).pair();
+    wait_for_trouble(&indexer, &api, "permission denied", 1);
     assert_eq!(api.search(&[]).len(), 1);
     let grant = |what: &str| site.database.execute(&format!("GRANT {what} TO {role}"));
     grant("USAGE ON SCHEMA dlm");
@@ -190,7 +200,7 @@ fn rights_come_and_go() {
     wait_for_rows(&api, "x:both", 2);
     site.database.execute(&format!("REVOKE ALL ON dlm.data_item FROM {role}"));
     site.database.execute(&format!("REVOKE SELECT (uid, metadata) ON dlm.data_item FROM {role}"));
-    wait_for(&api, "the error again", denied);
+    wait_for_trouble(&indexer, &api, "permission denied", 2);
     assert_eq!(api.search(&["x:both"]).len(), 2);
     grant("SELECT ON dlm.data_item");
     site.database.execute("UPDATE dlm.data_item SET metadata = metadata || '{\"x\": \"seen\"}'");
@@ -206,13 +216,12 @@ fn a_lock_on_the_table_holds_up_nothing_else() {
         .with("DPD_DLM_LOOK_SECONDS", "1");
     create(&site.database);
     add(&site.database, "first", Some(&metadata(&json!({}))));
-    let (_indexer, api) = site.daemons.pair();
+    let (indexer, api) = site.daemons.pair();
     wait_for_rows(&api, "x:both", 1);
     let lock = site.database.lock("dlm.data_item");
     // Something that makes the next look compare.
     site.database.execute("GRANT USAGE ON SCHEMA dlm TO PUBLIC");
-    let locked = |dlm: &Value| dlm["dlm_tables_error"].as_str().is_some_and(|why| why.contains("lock"));
-    wait_for(&api, "the lock", locked);
+    wait_for_trouble(&indexer, &api, "lock", 1);
     site.volume.product("eb-2", "eb-volume-20250101-00002", "x: both");
     wait_for_rows(&api, "x:both", 2);
     assert_eq!(api.filter(&json!({}))["total"], 2);

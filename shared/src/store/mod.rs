@@ -26,9 +26,13 @@ use uuid::Uuid;
 /// Why a store did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// It cannot at the moment; the same may go through later.
+    /// It cannot at the moment; the same may go through later. The words may be a database's, and name addresses, roles and
+    /// tables: they are for logs.
     #[error("{0}")]
     Unavailable(String),
+    /// The same, in words that anybody may read.
+    #[error("{0}")]
+    NotReady(String),
     /// It does not write at the moment. What is read is read.
     #[error(
         "PostgreSQL is read-only at the moment (a standby, or default_transaction_read_only), so nothing is written"

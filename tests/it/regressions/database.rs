@@ -30,16 +30,18 @@ fn migrates(daemons: &Daemons) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Waits until both programs give this reason wherever they give one.
+/// What callers of an API are told, whatever the reason is.
+const UNUSABLE: &str = "the database cannot be used";
+
+/// Waits until both programs give this reason where those see it who run them, and callers are told none.
 fn says(daemons: &Daemons, reason: &str) {
     let (indexer, api) = (daemons.indexer(), daemons.api());
     let told = |text: &serde_json::Value| text.as_str().is_some_and(|text| text.contains(reason));
     indexer.wait_for_status(reason, |status| told(&status["waits_for"]));
     assert!(told(&indexer.get("/readyz").json()["detail"]));
-    api.wait_for_status(reason, |status| told(&status["metadata_store_status"]["error"]));
+    api.wait_for_status(reason, |status| status["metadata_store_status"]["error"] == UNUSABLE);
     for answer in [api.get("/readyz"), api.post("/dataproductsearch", &json!({}))] {
-        assert_eq!(answer.status, 503);
-        assert!(told(&answer.json()["detail"]), "{reason}: {}", answer.json());
+        assert_eq!((answer.status, answer.json()), (503, json!({"detail": UNUSABLE})), "{reason}");
     }
     for server in [&indexer, &api] {
         tests::wait_for(reason, || server.log().contains(reason).then_some(()));
@@ -176,16 +178,16 @@ fn a_password_is_read_again_for_each_connection() {
     // A password that is not the right one is told as that, without itself and the user.
     write(&file, "geheim");
     database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'dpd'");
-    let told = |status: &serde_json::Value| {
-        let error = status["metadata_store_status"]["error"].as_str().unwrap_or_default();
-        error.contains("does not take the password") && error.contains("127.0.0.1:") && !error.contains("dpd")
+    let told = |why: &str| {
+        // It is found out by whoever asks.
+        api.wait_for_status(why, |status| {
+            status["metadata_store_status"]["error"] == UNUSABLE && api.log().contains(why)
+        });
     };
-    api.wait_for_status("the reason", told);
+    told(&format!("PostgreSQL at {} does not take the password", database.host_port()));
     std::fs::remove_file(&file).expect("removed");
-    api.wait_for_status("the reason", |status| {
-        let error = status["metadata_store_status"]["error"].as_str().unwrap_or_default();
-        error.contains("PASSWORD_FILE") && error.contains("No such file")
-    });
+    told("PASSWORD_FILE");
+    told("No such file");
     write(&file, "zweites");
     tests::wait_for("an answer", || (api.get("/readyz").status == 200).then_some(()));
     for log in [indexer.log(), api.log()] {
@@ -227,6 +229,40 @@ fn why_there_is_no_connection_is_told_by_its_cause() {
 }
 
 #[test]
+fn what_postgresql_says_is_for_the_log() {
+    let site = Site::new();
+    site.products(1);
+    let (_indexer, api) = site.daemons.pair();
+    let metadata = |key: &str| json!({"execution_block": "eb-k-20240101-1", key: 1});
+    assert_eq!(api.post("/ingestnewmetadata", &metadata("first")).status, 201);
+    let is_told = |answer: &tests::program::Answer, word: &str| {
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!([422, 503].contains(&answer.status) && !body.contains(word), "{word}: {} {body}", answer.status);
+        tests::wait_for(word, || api.log().contains(word).then_some(()));
+    };
+    // What it says of what it does not take.
+    site.database.execute("SELECT setval('metadata_key_id_seq', 2147483647)");
+    is_told(&api.post("/ingestnewmetadata", &metadata("another")), "metadata_key_id_seq");
+    // And of what it does not find.
+    site.database.execute("ALTER TABLE document RENAME TO elsewhere");
+    for (path, body) in [("/dataproductsearch", json!({})), ("/dataproductmetadata", json!({"execution_block": "eb"}))]
+    {
+        let answer = api.post(path, &body);
+        is_told(&answer, "document");
+        assert_eq!(answer.json(), json!({"detail": UNUSABLE}), "{path}");
+    }
+    site.database.execute("ALTER TABLE access_rule RENAME TO away");
+    is_told(&api.get("/readyz"), "access_rule");
+    let status = api.status().to_string();
+    assert!(status.contains(UNUSABLE) && !status.contains("access_rule"), "{status}");
+    // Once, however often it is met.
+    for _ in 0..20 {
+        api.get("/readyz");
+    }
+    api.wait_for_log("access_rule", 1);
+}
+
+#[test]
 fn a_server_that_ends_under_way_is_told_of_by_its_cause() {
     let server = Postgres::start();
     let site = Site::on(server.database());
@@ -237,9 +273,10 @@ fn a_server_that_ends_under_way_is_told_of_by_its_cause() {
     // Of a connection that was there the end is told, and of one that is wanted that there is none.
     tests::wait_for("the reason", || {
         let answer = api.post("/dataproductsearch", &json!({}));
-        let detail = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
-        assert!(!detail.contains("in use") && !detail.contains("no answer"), "{detail}");
-        detail.contains(&refused).then_some(())
+        assert_eq!((answer.status, answer.json()), (503, json!({"detail": UNUSABLE})));
+        let log = api.log();
+        assert!(!log.contains("in use") && !log.contains("no answer"), "{log}");
+        log.contains(&refused).then_some(())
     });
     indexer
         .wait_for_status("the reason", |status| status["waits_for"].as_str().is_some_and(|why| why.contains(&refused)));
@@ -258,10 +295,9 @@ fn connections_that_are_all_in_use_are_told_as_that() {
         for _ in 0..3 {
             scope.spawn(|| api.post("/dataproductmetadata", &json!({"execution_block": "eb-a-20240101-0"})));
         }
-        api.wait_for_status("the reason", |status| {
-            let error = status["metadata_store_status"]["error"].as_str().unwrap_or_default();
-            error.contains("all 3 connections of this process to PostgreSQL are in use")
-        });
+        api.wait_for_status("the reason", |status| status["metadata_store_status"]["error"] == UNUSABLE);
+        let why = "all 3 connections of this process to PostgreSQL are in use";
+        tests::wait_for(why, || api.log().contains(why).then_some(()));
         drop(lock);
     });
     tests::wait_for("an answer", || (api.get("/readyz").status == 200).then_some(()));

@@ -30,6 +30,7 @@ fn killed_and_restarted() {
         site.etcd.kill();
         let sdp = site.wait_for_sdp("the loss", |sdp| sdp["connected"] == false && sdp["watcher_connected"] == false);
         assert!(sdp["disconnected_since"].is_string() && sdp["error"].is_string(), "{sdp}");
+        assert!(!sdp["error"].to_string().contains("127.0.0.1"), "{sdp}");
         // What is known stays, and nothing else is held up.
         assert_eq!(site.shown().len(), 3);
         site.volume.product("eb-1", "eb-test-20250101-1", "");

@@ -187,12 +187,12 @@ impl Shared {
 }
 
 fn interrupted() -> StoreError {
-    StoreError::Unavailable("the search was interrupted".to_owned())
+    StoreError::NotReady("the search was interrupted".to_owned())
 }
 
 /// What is in memory does not read. Nothing is known to lead there.
 fn broken() -> StoreError {
-    StoreError::Unavailable("the index in memory is damaged".to_owned())
+    StoreError::NotReady("the index in memory is damaged".to_owned())
 }
 
 #[async_trait]

@@ -143,7 +143,7 @@ async fn version(connection: &mut PgConnection) -> Result<Option<i64>> {
 
 fn mismatch(version: Option<i64>) -> StoreError {
     let needed = needed();
-    StoreError::Unavailable(match version {
+    StoreError::NotReady(match version {
         None => "the database has no tables of ours yet: start dpd-indexer, or run `dpd-indexer migrate`".to_owned(),
         Some(version) if version < needed => {
             format!(

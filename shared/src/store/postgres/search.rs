@@ -12,6 +12,7 @@ use crate::segment::{self, Failed, Page, Pass, Question, Resolve, Sampler, Searc
 use crate::store::{Hit, Hits, Result, StoreError};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -132,9 +133,10 @@ impl Searcher {
         let allowed: Vec<i32> = rules.iter().map(|rule| rule.id).collect();
         let question = Arc::new(Question::new(query, allowed.iter().copied().collect(), &known));
         let found = self.look(&mut transaction, &current, &question, permits.looks).await?;
-        let hits = page(&mut transaction, prefix, &found.numbers, &allowed).await?;
+        let rows = page(&mut transaction, prefix, &found.numbers, &allowed).await?;
         transaction.commit().await?;
-        Ok(Hits { total: found.total, hits })
+        // Documents may be large, and a transaction that stands idle for long is ended.
+        Ok(Hits { total: found.total, hits: hits(&rows, &found.numbers)? })
     }
 
     async fn look(
@@ -328,9 +330,9 @@ fn of_annotations(filter: &Filter, tests: &mut Vec<Test>) {
     }
 }
 
-/// The products of which these are versions, in this order. Columns tell already which of them the viewer may see; the rows
+/// The rows of products of which these are versions. Columns tell already which of them the viewer may see; the rows
 /// themselves are asked again, for nobody may see a product because something derived from it is wrong.
-async fn page(connection: &mut PgConnection, prefix: &str, numbers: &[u64], allowed: &[i32]) -> Result<Vec<Hit>> {
+async fn page(connection: &mut PgConnection, prefix: &str, numbers: &[u64], allowed: &[i32]) -> Result<Vec<PgRow>> {
     if numbers.is_empty() {
         return Ok(Vec::new());
     }
@@ -339,11 +341,15 @@ async fn page(connection: &mut PgConnection, prefix: &str, numbers: &[u64], allo
          WHERE p.volume_prefix = $1 AND p.number = ANY($2) AND p.access = ANY($3)"
     );
     let numbers: Vec<i64> = numbers.iter().map(|number| number.cast_signed()).collect();
-    let rows = sqlx::query(AssertSqlSafe(sql)).bind(prefix).bind(&numbers).bind(allowed).fetch_all(connection).await?;
+    Ok(sqlx::query(AssertSqlSafe(sql)).bind(prefix).bind(&numbers).bind(allowed).fetch_all(connection).await?)
+}
+
+/// The products in rows, in the order of these numbers. One that does not read is left out.
+fn hits(rows: &[PgRow], numbers: &[u64]) -> Result<Vec<Hit>> {
     let mut hits = HashMap::with_capacity(rows.len());
-    for row in &rows {
+    for row in rows {
         match hit(row) {
-            Ok(hit) => drop(hits.insert(row.try_get::<i64, _>("number")?, hit)),
+            Ok(hit) => drop(hits.insert(row.try_get::<i64, _>("number")?.cast_unsigned(), hit)),
             Err(error) => warn!("a product is left out of a page: {error}"),
         }
     }

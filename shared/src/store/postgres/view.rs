@@ -131,7 +131,7 @@ impl View {
 }
 
 fn unfinished() -> StoreError {
-    StoreError::Unavailable(
+    StoreError::NotReady(
         "the index is being made ready for searching, and dpd-indexer says in its log how far it is: try again later"
             .to_owned(),
     )

@@ -238,7 +238,7 @@ async fn find(connection: &mut PgConnection, volume: &Arc<Volume>) -> Result<Fou
         .fetch_one(connection)
         .await?;
     if !known {
-        return Err(StoreError::Unavailable(format!(
+        return Err(StoreError::NotReady(format!(
             "the volume {name} ({prefix}) was not indexed into this database yet: is dpd-indexer running for it?"
         )));
     }
@@ -270,11 +270,11 @@ async fn by_name(connection: &mut PgConnection, name: &str) -> Result<VolumePref
     }
     match (all.pop(), all.is_empty()) {
         (Some(only), true) => Ok(only.prefix),
-        (Some(_), false) => Err(StoreError::Unavailable(format!(
+        (Some(_), false) => Err(StoreError::NotReady(format!(
             "several volumes in this database are called {name}: mount the one that is meant, or give it a name of \
              its own by PVCNAME"
         ))),
-        (None, _) => Err(StoreError::Unavailable(format!(
+        (None, _) => Err(StoreError::NotReady(format!(
             "no volume called {name} is indexed into this database: is dpd-indexer running with the same PVCNAME?"
         ))),
     }
