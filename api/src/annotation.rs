@@ -1,6 +1,7 @@
 //! Annotations: texts that people add to products. They are kept in PostgreSQL only; without it each call says so.
 
 use crate::error::{ApiError, Result};
+use crate::limits::Lane;
 use crate::reply::{self, Response};
 use crate::request::{Request, text};
 use crate::{Api, lookup};
@@ -113,8 +114,8 @@ pub(crate) async fn list(api: Arc<Api>, request: Request) -> Result<Response> {
         return Ok(reply::json_with(StatusCode::ACCEPTED, &no_postgresql()));
     };
     let Ok(product) = request.parameter.unwrap_or_default().parse() else { return Ok(reply::empty()) };
-    let client = request.client;
-    let turn = api.limits.turn(client).await?;
+    let asker = request.asker;
+    let turn = api.limits.turn(Lane::LookUps, asker).await?;
     match lookup::product(&api, product, &request.viewer).await {
         Ok(_) => {}
         Err(ApiError::NotFound(_)) => return Ok(reply::empty()),
@@ -130,7 +131,7 @@ pub(crate) async fn list(api: Arc<Api>, request: Request) -> Result<Response> {
         let (api, own) = (api.clone(), api.clone());
         let part = async move {
             let (Some(last), Some(annotations)) = (last, own.store.annotations()) else { return Ok(None) };
-            let _turn = own.limits.go_on(client).await;
+            let _turn = own.limits.go_on(Lane::LookUps, asker).await;
             Ok::<_, StoreError>(written(annotations.list(product, Some(&last)).await?))
         };
         async move { api.work.of(part).await }

@@ -10,22 +10,31 @@
 //! can be worked on at once than there are places; where downloads are as many, there must be as many more places.
 
 use crate::error::ApiError;
-use crate::turns::{self, Client, Turn, Turns};
+use crate::turns::{self, Asker, Client, Turn, Turns};
 use shared::config::ApiSettings;
+use shared::query::Query;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The routes that say how the service stands: they are answered however busy it is.
 const ALWAYS: &[&str] = &["/livez", "/readyz", "/status"];
 /// The routes that give files, which may take as long as the client's line needs.
 const DOWNLOADS: &[&str] = &["/download", "/download/{uid}", "/products/{uid}/files/{path*}"];
 
+/// How long a request waits for a place.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// The places that there are.
 pub(crate) struct Limits {
     requests: Places,
     downloads: Places,
-    turns: Arc<Turns>,
+    look_ups: Arc<Turns>,
+    searches: Arc<Turns>,
+    /// How many requests came.
+    arrivals: AtomicU64,
 }
 
 /// A place, taken until this is dropped.
@@ -44,19 +53,41 @@ impl Limits {
         Limits {
             requests: Places::new("requests", settings.max_requests),
             downloads: Places::new("downloads", settings.max_downloads),
-            turns: Turns::new(turns::count()),
+            look_ups: Turns::new(turns::count()),
+            searches: Turns::new(turns::count()),
+            arrivals: AtomicU64::new(0),
         }
+    }
+
+    /// A request of a client that has just come.
+    pub(crate) fn arrive(&self, client: Client) -> Asker {
+        Asker { client: client.map(network), arrival: self.arrivals.fetch_add(1, Relaxed) }
     }
 
     /// Takes a place for a request of a client to a route.
     ///
     /// # Errors
-    /// [`ApiError::Busy`] where all are taken, or three quarters of them by this client, and nobody waits who could make way.
-    pub(crate) fn enter(&self, route: &str, client: Client) -> Result<Place, ApiError> {
+    /// [`ApiError::Busy`] where all are taken, or three quarters of them by this client, and nobody
+    /// waits who came before and could make way.
+    pub(crate) async fn enter(&self, route: &str, asker: Asker) -> Result<Place, ApiError> {
+        let until = Instant::now() + MOMENT;
+        loop {
+            match self.try_enter(route, asker) {
+                // Those who could make way are on the way to where they wait.
+                Err(_) if Instant::now() < until && !DOWNLOADS.contains(&route) => {
+                    tokio::time::sleep(MOMENT / 50).await;
+                }
+                entered => return entered,
+            }
+        }
+    }
+
+    fn try_enter(&self, route: &str, asker: Asker) -> Result<Place, ApiError> {
+        let evict = |client| self.searches.evict(client, asker) || self.look_ups.evict(client, asker);
         match route {
             _ if ALWAYS.contains(&route) => Ok(Place::Free),
-            _ if DOWNLOADS.contains(&route) => self.downloads.take(client, |_| false).map(Place::Download),
-            _ => self.requests.take(client, |client| self.turns.evict(client)).map(Place::Request),
+            _ if DOWNLOADS.contains(&route) => self.downloads.take(asker.client, |_| false).map(Place::Download),
+            _ => self.requests.take(asker.client, evict).map(Place::Request),
         }
     }
 
@@ -64,13 +95,36 @@ impl Limits {
     ///
     /// # Errors
     /// [`ApiError::Busy`] where it does not come in time, or another needs the place.
-    pub(crate) async fn turn(&self, client: Client) -> Result<Turn, ApiError> {
-        self.turns.begin(client.map(network)).await.ok_or(ApiError::Busy(self.requests.what))
+    pub(crate) async fn turn(&self, lane: Lane, asker: Asker) -> Result<Turn, ApiError> {
+        self.turns_of(lane).begin(asker).await.ok_or(ApiError::Busy(self.requests.what))
     }
 
     /// Waits for a turn to go on with an answer that is made in parts.
-    pub(crate) async fn go_on(&self, client: Client) -> Option<Turn> {
-        self.turns.go_on(client.map(network)).await
+    pub(crate) async fn go_on(&self, lane: Lane, asker: Asker) -> Option<Turn> {
+        self.turns_of(lane).go_on(asker).await
+    }
+
+    fn turns_of(&self, lane: Lane) -> &Arc<Turns> {
+        match lane {
+            Lane::LookUps => &self.look_ups,
+            Lane::Searches => &self.searches,
+        }
+    }
+}
+
+/// Whose turns an answer waits for. What costs little waits for nothing that may take long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Look-ups, lists, columns, annotations.
+    LookUps,
+    /// Searches by whatever is in the metadata.
+    Searches,
+}
+
+impl Lane {
+    /// That of a query.
+    pub(crate) fn of(query: &Query) -> Lane {
+        if query.is_plain() { Lane::LookUps } else { Lane::Searches }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The metadata of one product.
 
 use crate::error::Result;
+use crate::limits::Lane;
 use crate::reply::{self, Response};
 use crate::request::{Request, Wanted, wanted};
 use crate::{Api, lookup};
@@ -10,9 +11,9 @@ use std::sync::Arc;
 
 /// `POST /dataproductmetadata`. An execution block with several products answers the one nearest to the storage path.
 pub(crate) async fn metadata(api: Arc<Api>, request: Request) -> Result<Response> {
-    let (viewer, client) = (request.viewer.clone(), request.client);
+    let (viewer, asker) = (request.viewer.clone(), request.asker);
     let wanted = request.body()?.read_object(|body| wanted(&body)).await?;
-    let _turn = api.limits.turn(client).await?;
+    let _turn = api.limits.turn(Lane::LookUps, asker).await?;
     let product = match wanted {
         Wanted::Uid(uid) => lookup::product(&api, uid, &viewer).await?,
         Wanted::ExecutionBlock(id) => {

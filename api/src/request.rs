@@ -3,7 +3,7 @@
 use crate::body::Body;
 use crate::download::respond::Head;
 use crate::error::{ApiError, Result};
-use crate::turns::Client;
+use crate::turns::Asker;
 use serde_json::{Map, Value};
 use shared::access::Viewer;
 use uuid::Uuid;
@@ -22,8 +22,8 @@ pub(crate) struct Request {
     /// What stands after the `?`, as it came.
     pub(crate) query: String,
     pub(crate) viewer: Viewer,
-    /// From where it came.
-    pub(crate) client: Client,
+    /// Whose it is, and when it came.
+    pub(crate) asker: Asker,
 }
 
 impl Request {

@@ -156,13 +156,13 @@ async fn dispatch(api: Arc<Api>, target: &Target, headers: HeaderMap, body: Arri
                 Some(limit) => Some(api.bodies.whole(body, &headers, limit, client.as_ref()).await?),
                 None => None,
             };
-            let client = client.as_ref().map(Client::address);
-            let place = api.limits.enter(route.path, client)?;
+            let asker = api.limits.arrive(client.as_ref().map(Client::address));
+            let place = api.limits.enter(route.path, asker).await?;
             let (own, handler, path) = (api.clone(), route.handler, route.path);
             let (method, query) = (method.clone(), query.clone());
             let answer = async move {
                 let Caller { viewer, unknown, privacy } = own.auth.caller(&headers, &method, path).await;
-                let request = Request { method, headers, body, parameter, tail, query, viewer, client };
+                let request = Request { method, headers, body, parameter, tail, query, viewer, asker };
                 let answer = match (handler(own, request).await, unknown) {
                     (Err(ApiError::Forbidden), Some(why)) => Err(ApiError::GroupsUnknown(why)),
                     (answer, _) => answer,

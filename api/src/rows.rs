@@ -6,8 +6,9 @@
 
 use crate::Api;
 use crate::error::Result;
+use crate::limits::Lane;
 use crate::reply::{self, Response};
-use crate::turns::Client;
+use crate::turns::Asker;
 use futures::stream;
 use serde_json::Value;
 use shared::access::Viewer;
@@ -25,7 +26,8 @@ const PART: usize = 250;
 pub(crate) struct Rows {
     api: Arc<Api>,
     viewer: Viewer,
-    client: Client,
+    asker: Asker,
+    lane: Lane,
     /// What is still to be asked, one after the other.
     queries: VecDeque<Query>,
     /// How many rows are still to be fetched.
@@ -50,8 +52,8 @@ pub(crate) struct All {
 
 impl Rows {
     /// Those of a query. One whose exact matches come first is two: these, and then all others.
-    pub(crate) fn of(api: &Arc<Api>, viewer: &Viewer, client: Client, query: Query) -> Rows {
-        let left = query.limit;
+    pub(crate) fn of(api: &Arc<Api>, viewer: &Viewer, asker: Asker, query: Query) -> Rows {
+        let (left, lane) = (query.limit, Lane::of(&query));
         let queries = match (&query.first, query.offset) {
             (Some(first), 0) if left > PART => {
                 let both = |other: Filter| Query {
@@ -63,7 +65,7 @@ impl Rows {
             }
             _ => [query].into(),
         };
-        Rows { api: api.clone(), viewer: viewer.clone(), client, queries, left, total: 0, last: None }
+        Rows { api: api.clone(), viewer: viewer.clone(), asker, lane, queries, left, total: 0, last: None }
     }
 
     /// The next rows, as the inside of a JSON array; empty at the end.
@@ -92,7 +94,7 @@ impl Rows {
     /// All of them.
     pub(crate) async fn all(mut self) -> Result<All> {
         let wanted = self.left;
-        let mut turn = Some(self.api.limits.turn(self.client).await?);
+        let mut turn = Some(self.api.limits.turn(self.lane, self.asker).await?);
         if let Some(query) = self.queries.pop_front_if(|_| wanted == 0) {
             // There is none to fetch, but how many there are is asked as well.
             self.total = self.api.store.search(query, &self.viewer).await?.total;
@@ -106,14 +108,14 @@ impl Rows {
             }
             separate(&mut text);
             text.push_str(&next);
-            turn = self.api.limits.go_on(self.client).await;
+            turn = self.api.limits.go_on(self.lane, self.asker).await;
         }
     }
 
     /// The answer that is a JSON array of them. Its length is told where all were fetched at once; of a longer one the
     /// connection breaks where it cannot go on.
     pub(crate) async fn respond(mut self) -> Result<Response> {
-        let turn = self.api.limits.turn(self.client).await?;
+        let turn = self.api.limits.turn(self.lane, self.asker).await?;
         let first = self.next().await?;
         drop(turn);
         if self.left == 0 || self.queries.is_empty() {
@@ -122,7 +124,7 @@ impl Rows {
         let more = stream::try_unfold(self, |mut rows| async move {
             let api = rows.api.clone();
             let part = async move {
-                let _turn = rows.api.limits.go_on(rows.client).await;
+                let _turn = rows.api.limits.go_on(rows.lane, rows.asker).await;
                 let next = rows.next().await?;
                 Ok::<_, StoreError>((!next.is_empty()).then_some((next, rows)))
             };

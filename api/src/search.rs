@@ -2,6 +2,7 @@
 
 use crate::Api;
 use crate::error::Result;
+use crate::limits::Lane;
 use crate::page_token::{self, Token};
 use crate::reply::{self, Response};
 use crate::request::Request;
@@ -16,15 +17,15 @@ use tracing::warn;
 
 /// `POST /dataproductsearch`
 pub(crate) async fn search(api: Arc<Api>, request: Request) -> Result<Response> {
-    let (viewer, client) = (request.viewer.clone(), request.client);
+    let (viewer, asker) = (request.viewer.clone(), request.asker);
     let (format, limit) = (api.settings.date_format.clone(), api.settings.query_limit);
     let (query, _) = request.body()?.read(move |body| Ok(pairs::parse(&body, &format, limit)?)).await?;
-    Rows::of(&api, &viewer, client, query).respond().await
+    Rows::of(&api, &viewer, asker, query).respond().await
 }
 
 /// `POST /filterdataproducts`
 pub(crate) async fn filter(api: Arc<Api>, request: Request) -> Result<Response> {
-    let (viewer, client, headers) = (request.viewer.clone(), request.client, request.headers.clone());
+    let (viewer, asker, headers) = (request.viewer.clone(), request.asker, request.headers.clone());
     let own = api.clone();
     // What came of the body is much less than the body, and lives as long as the search.
     let read = move |body: Value| {
@@ -38,7 +39,7 @@ pub(crate) async fn filter(api: Arc<Api>, request: Request) -> Result<Response> 
     };
     let ((query, page, list, search), _) = request.body()?.read(read).await?;
     let full = query.limit;
-    let rows = Rows::of(&api, &viewer, client, query).all().await?;
+    let rows = Rows::of(&api, &viewer, asker, query).all().await?;
     let Page { page, page_size } = page;
     let end = rows.end.as_ref().filter(|_| rows.count == full);
     let token = search.zip(end).and_then(|(search, end)| Token::of(search, page + 1, end));
@@ -52,7 +53,7 @@ pub(crate) async fn filter(api: Arc<Api>, request: Request) -> Result<Response> 
 
 /// `GET /muidatagridconfig`
 pub(crate) async fn columns(api: Arc<Api>, request: Request) -> Result<Response> {
-    let _turn = api.limits.turn(request.client).await?;
+    let _turn = api.limits.turn(Lane::LookUps, request.asker).await?;
     let keys = keys(&api, &request).await?;
     let mut config = json!({ "columns": column::columns(&keys) });
     if keys.left_out > 0 {
@@ -63,7 +64,7 @@ pub(crate) async fn columns(api: Arc<Api>, request: Request) -> Result<Response>
 
 /// `GET /en/humanreadable`
 pub(crate) async fn labels(api: Arc<Api>, request: Request) -> Result<Response> {
-    let _turn = api.limits.turn(request.client).await?;
+    let _turn = api.limits.turn(Lane::LookUps, request.asker).await?;
     Ok(reply::json(&column::human_readable(&keys(&api, &request).await?)))
 }
 

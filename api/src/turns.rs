@@ -4,7 +4,7 @@
 //! for longest, who may not even be there any more, is the one to be told to come again.
 
 use crate::work::processors;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,20 +24,26 @@ pub(crate) fn count() -> usize {
 /// A client, as far as can be told.
 pub(crate) type Client = Option<IpAddr>;
 
+/// A request among others: whose it is, and which of all that came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker {
+    pub(crate) client: Client,
+    /// Later requests have higher numbers, also where they come to wait before others.
+    pub(crate) arrival: u64,
+}
+
 /// The turns that there are.
 pub(crate) struct Turns(Mutex<State>);
 
 struct State {
     free: usize,
-    last: u64,
-    /// Those who wait; of each client the one first that has done so for longest.
-    waiting: HashMap<Client, VecDeque<Waiting>>,
+    /// Those who wait, by their arrival.
+    waiting: HashMap<Client, BTreeMap<u64, Waiting>>,
     /// The clients of those, the one first that is next.
     next: VecDeque<Client>,
 }
 
 struct Waiting {
-    number: u64,
     /// Whether it may be told to come again.
     makes_way: bool,
     /// Gets the turn. It is dropped where there is to be none.
@@ -50,43 +56,43 @@ pub(crate) struct Turn(Option<Arc<Turns>>);
 impl Turns {
     /// So many.
     pub(crate) fn new(count: usize) -> Arc<Turns> {
-        let state = State { free: count, last: 0, waiting: HashMap::new(), next: VecDeque::new() };
+        let state = State { free: count, waiting: HashMap::new(), next: VecDeque::new() };
         Arc::new(Turns(Mutex::new(state)))
     }
 
     /// Waits for a turn to begin an answer; `None` where there is none in time, or others need the place.
-    pub(crate) async fn begin(self: &Arc<Self>, client: Client) -> Option<Turn> {
-        tokio::time::timeout(PATIENCE, self.turn(client, true)).await.ok()?
+    pub(crate) async fn begin(self: &Arc<Self>, asker: Asker) -> Option<Turn> {
+        tokio::time::timeout(PATIENCE, self.turn(asker, true)).await.ok()?
     }
 
     /// Waits for a turn to go on with an answer.
-    pub(crate) async fn go_on(self: &Arc<Self>, client: Client) -> Option<Turn> {
-        self.turn(client, false).await
+    pub(crate) async fn go_on(self: &Arc<Self>, asker: Asker) -> Option<Turn> {
+        self.turn(asker, false).await
     }
 
-    async fn turn(self: &Arc<Self>, client: Client, makes_way: bool) -> Option<Turn> {
-        let (number, told) = {
+    async fn turn(self: &Arc<Self>, asker: Asker, makes_way: bool) -> Option<Turn> {
+        let told = {
             let mut state = self.state();
             if state.free > 0 {
                 state.free -= 1;
                 return Some(Turn(Some(self.clone())));
             }
-            state.enqueue(client, makes_way)
+            state.enqueue(asker, makes_way)
         };
-        let _queued = Queued { all: self, client, number };
+        let _queued = Queued { all: self, asker };
         told.await.ok()
     }
 
-    /// Has the one make way who has waited for longest, of this client or else of the one that most wait of. False where
-    /// nobody can.
-    pub(crate) fn evict(&self, client: Option<Client>) -> bool {
+    /// Has the one make way for an asker who came first of all that wait, of this client or else of the one that most wait
+    /// of. False where nobody can, or all came after the asker.
+    pub(crate) fn evict(&self, client: Option<Client>, asker: Asker) -> bool {
         let mut state = self.state();
         let most = || state.waiting.iter().max_by_key(|(_, waiting)| waiting.len()).map(|(client, _)| *client);
         let Some(waiting) = client.or_else(most).and_then(|client| state.waiting.get_mut(&client)) else {
             return false;
         };
-        let oldest = waiting.iter().position(|waiting| waiting.makes_way);
-        oldest.and_then(|oldest| waiting.remove(oldest)).is_some()
+        let oldest = waiting.iter().find(|(_, waiting)| waiting.makes_way).map(|(arrival, _)| *arrival);
+        oldest.filter(|oldest| *oldest < asker.arrival).and_then(|oldest| waiting.remove(&oldest)).is_some()
     }
 
     /// Hands a turn on to whoever is next.
@@ -113,22 +119,21 @@ impl Turns {
 }
 
 impl State {
-    fn enqueue(&mut self, client: Client, makes_way: bool) -> (u64, oneshot::Receiver<Turn>) {
+    fn enqueue(&mut self, asker: Asker, makes_way: bool) -> oneshot::Receiver<Turn> {
         let (turn, told) = oneshot::channel();
-        self.last += 1;
-        let waiting = self.waiting.entry(client).or_insert_with(|| {
-            self.next.push_back(client);
-            VecDeque::new()
+        let waiting = self.waiting.entry(asker.client).or_insert_with(|| {
+            self.next.push_back(asker.client);
+            BTreeMap::new()
         });
-        waiting.push_back(Waiting { number: self.last, makes_way, turn });
-        (self.last, told)
+        waiting.insert(asker.arrival, Waiting { makes_way, turn });
+        told
     }
 
     fn next(&mut self) -> Option<Waiting> {
         loop {
             let client = self.next.pop_front()?;
             let waiting = self.waiting.get_mut(&client)?;
-            let newest = waiting.pop_back();
+            let newest = waiting.pop_last().map(|(_, newest)| newest);
             match waiting.is_empty() {
                 true => drop(self.waiting.remove(&client)),
                 false => self.next.push_back(client),
@@ -151,16 +156,14 @@ impl Drop for Turn {
 /// A wait that ends with this.
 struct Queued<'a> {
     all: &'a Turns,
-    client: Client,
-    number: u64,
+    asker: Asker,
 }
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
         let mut state = self.all.state();
-        let Some(waiting) = state.waiting.get_mut(&self.client) else { return };
-        if let Ok(own) = waiting.binary_search_by_key(&self.number, |waiting| waiting.number) {
-            waiting.remove(own);
+        if let Some(waiting) = state.waiting.get_mut(&self.asker.client) {
+            waiting.remove(&self.asker.arrival);
         }
     }
 }
@@ -177,13 +180,19 @@ mod tests {
     const ONE: Client = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
     const OTHER: Client = None;
 
-    /// Waits of these clients, begun in this order.
+    fn asker(client: Client, arrival: u64) -> Asker {
+        Asker { client, arrival }
+    }
+
+    /// Waits of these clients, who came in this order, begun in another.
     fn waits<'a, const N: usize>(turns: &'a Arc<Turns>, clients: [Client; N]) -> [Wait<'a>; N] {
-        clients.map(|client| {
-            let mut wait: Wait<'a> = Box::pin(turns.turn(client, true));
-            assert!(wait.as_mut().now_or_never().is_none());
-            wait
-        })
+        let mut arrival = 1;
+        let mut waits = clients.map(|client| {
+            arrival += 1;
+            Box::pin(turns.turn(asker(client, arrival), true)) as Wait<'a>
+        });
+        waits.iter_mut().rev().for_each(|wait| assert!(wait.as_mut().now_or_never().is_none()));
+        waits
     }
 
     /// Which of the waits are over, and whether with a turn. The turns are kept.
@@ -205,9 +214,9 @@ mod tests {
     #[test]
     fn clients_take_turns_and_the_newest_of_each_is_first() {
         let turns = Turns::new(1);
-        let mut kept = vec![turns.turn(ONE, true).now_or_never().flatten().expect("a turn")];
+        let mut kept = vec![turns.turn(asker(ONE, 0), true).now_or_never().flatten().expect("a turn")];
         let (mut waits, mut done) = (waits(&turns, [ONE, ONE, ONE, OTHER, OTHER]), [false; 5]);
-        for next in [2, 4, 1, 3, 0] {
+        for next in [4, 2, 3, 1, 0] {
             kept.remove(0);
             assert_eq!(over(&mut waits, &mut done, &mut kept), [(next, true)]);
         }
@@ -219,14 +228,17 @@ mod tests {
     #[test]
     fn whoever_has_waited_for_longest_makes_way() {
         let turns = Turns::new(1);
-        let mut kept = vec![turns.turn(ONE, true).now_or_never().flatten().expect("a turn")];
-        let mut goes_on: Wait<'_> = Box::pin(turns.go_on(ONE));
+        let mut kept = vec![turns.turn(asker(ONE, 0), true).now_or_never().flatten().expect("a turn")];
+        let mut goes_on: Wait<'_> = Box::pin(turns.go_on(asker(ONE, 1)));
         assert!(goes_on.as_mut().now_or_never().is_none());
         let (mut waits, mut done) = (waits(&turns, [ONE, ONE, OTHER]), [false; 3]);
-        assert!(turns.evict(None));
+        assert!(turns.evict(None, asker(ONE, 9)));
         assert_eq!(over(&mut waits, &mut done, &mut kept), [(0, false)]);
         assert!(
-            turns.evict(Some(OTHER)) && turns.evict(Some(ONE)) && !turns.evict(Some(ONE)) && !turns.evict(Some(OTHER))
+            turns.evict(Some(OTHER), asker(OTHER, 9))
+                && turns.evict(Some(ONE), asker(ONE, 9))
+                && !turns.evict(Some(ONE), asker(ONE, 9))
+                && !turns.evict(Some(OTHER), asker(OTHER, 9))
         );
         assert_eq!(over(&mut waits, &mut done, &mut kept), [(1, false), (2, false)]);
         // An answer that has begun is gone on with.
@@ -237,13 +249,13 @@ mod tests {
     #[test]
     fn no_turn_is_lost_with_those_who_go() {
         let turns = Turns::new(1);
-        let first = turns.turn(ONE, true).now_or_never().flatten().expect("a turn");
+        let first = turns.turn(asker(ONE, 0), true).now_or_never().flatten().expect("a turn");
         let [gone, told] = waits(&turns, [ONE, ONE]);
         drop(gone);
         // The turn is his before he knows.
         drop(first);
         drop(told);
         let state = turns.state();
-        assert_eq!((state.free, state.waiting.values().map(VecDeque::len).sum::<usize>()), (1, 0));
+        assert_eq!((state.free, state.waiting.values().map(BTreeMap::len).sum::<usize>()), (1, 0));
     }
 }

@@ -30,7 +30,7 @@ pub(crate) async fn follow(store: &dyn Store, bar: &ProgressBar) -> Option<Summa
     let mut tick = tokio::time::interval(DRAW);
     loop {
         tick.tick().await;
-        let summary = store.summary(&Viewer::unrestricted(), 0).await.ok()?;
+        let summary = store.summary(&Viewer::everybody(), 0).await.ok()?;
         let line = line(&summary, begun.elapsed());
         bar.set_length(summary.indexing.progress.total_files.max(1));
         bar.set_position(done(&summary.indexing.progress));

@@ -1,13 +1,14 @@
 //! A whole search: what matches, in which order, and which part of it is answered.
 
-use crate::filter::{Filter, folded_text};
+use crate::filter::{Filter, Key, folded_text};
 use crate::number::Number;
 use crate::product::Product;
-use crate::row::{self, Leaf};
+use crate::row::{self, FIXED, Leaf};
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::cmp::{Ordering, Reverse};
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// A search, as either endpoint asks it and as every store executes it.
@@ -48,7 +49,24 @@ pub struct Place {
     pub uid: Uuid,
 }
 
+/// How many conditions a plain query may have.
+const PLAIN: usize = 8;
+
 impl Query {
+    /// Whether it asks about fields that every product has and about little else, as lists of what is new do: it costs next to
+    /// nothing, whatever metadata there is.
+    pub fn is_plain(&self) -> bool {
+        let fixed = |key: &Key| matches!(key, Key::Path(path) if FIXED.contains(&path.as_str()));
+        self.first.is_none() && self.filter.conditions() <= PLAIN && self.keys().iter().all(fixed)
+    }
+
+    /// The keys that it speaks of, in order, but for [`Key::Every`].
+    pub fn keys(&self) -> BTreeSet<Key> {
+        let mut keys: BTreeSet<Key> = self.sort.iter().map(|sort| Key::Path(sort.field.clone())).collect();
+        [&self.filter].into_iter().chain(&self.first).for_each(|filter| filter.add_keys(&mut keys));
+        keys
+    }
+
     /// The place of a product, with its bytes on disk.
     pub fn place(&self, product: &Product, size: Option<u64>) -> Place {
         self.place_of(product, &row::leaves(product, size))

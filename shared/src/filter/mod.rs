@@ -21,6 +21,7 @@ use crate::number::Number;
 use crate::row::Leaf;
 use chrono::NaiveDate;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// A search's condition.
 #[derive(Debug, Clone, PartialEq)]
@@ -171,6 +172,28 @@ impl Filter {
                 }
                 Some(false)
             }
+        }
+    }
+
+    /// How many conditions it has. One on every key counts as more than any.
+    pub(crate) fn conditions(&self) -> usize {
+        match self {
+            Filter::And(filters) | Filter::Or(filters) => {
+                filters.iter().map(Filter::conditions).fold(0, usize::saturating_add)
+            }
+            Filter::Not(filter) => filter.conditions(),
+            Filter::Any(Key::Every, _) => usize::MAX,
+            Filter::Any(..) => 1,
+        }
+    }
+
+    /// Adds the keys that it speaks of, but for the one that picks all.
+    pub(crate) fn add_keys(&self, keys: &mut BTreeSet<Key>) {
+        match self {
+            Filter::And(filters) | Filter::Or(filters) => filters.iter().for_each(|filter| filter.add_keys(keys)),
+            Filter::Not(filter) => filter.add_keys(keys),
+            Filter::Any(Key::Every, _) => {}
+            Filter::Any(key, _) => drop(keys.insert(key.clone())),
         }
     }
 

@@ -4,6 +4,7 @@ use super::World;
 use std::time::{Duration, Instant};
 
 /// How often it is tried, where somebody wants figures; then products come at the rate that is meant.
+#[expect(clippy::disallowed_methods, reason = "it is no setting of a program")]
 fn runs() -> Option<u32> {
     std::env::var("DPD_HISTORY_RUNS").ok()?.parse().ok()
 }

@@ -273,7 +273,7 @@ async fn what_was_found_is_withdrawn_in_that_version_alone(store: &dyn Store) {
     assert_eq!(apply(store, [withdraw(second), withdraw(second)]).await, [Removed, Unchanged]);
     assert_eq!(find(store, everything(), &staff()).await, [""; 0]);
     assert_eq!(apply(store, [Change::Withdrawn { folder: at("b"), stamp: second }]).await, [Unchanged]);
-    assert_eq!(store.summary(&staff(), 9).await.expect("a summary").failing, 1);
+    assert_eq!(store.failing().await.expect("folders"), [at("b")]);
 }
 
 async fn a_folder_may_be_known_to_those_who_see_what_is_there(store: &dyn Store) {

@@ -2,16 +2,11 @@
 
 use super::history::Moment;
 use super::text::unescaped;
-use crate::filter::{Filter, Key, KeySuffixes};
+use crate::filter::{Key, KeySuffixes};
 use crate::query::Query;
-use crate::row::FIXED;
 use crate::segment;
 use crate::store::Result;
 use sqlx::PgConnection;
-use std::collections::BTreeSet;
-
-/// How many conditions a plain query may have.
-const PLAIN: usize = 8;
 
 /// The keys of a volume as of one moment. Within a history of the database none goes, so it is known by their count whether
 /// some came.
@@ -70,7 +65,7 @@ impl Keys {
             let numbers = known.suffixes.picked(&key);
             (key, numbers)
         };
-        Keys(of_query(query).into_iter().map(picked).collect())
+        Keys(query.keys().into_iter().map(picked).collect())
     }
 
     /// The numbers of those that a key picks.
@@ -82,42 +77,5 @@ impl Keys {
                 segment::Keys::These(own.map(|(_, numbers)| numbers.clone()).unwrap_or_default())
             }
         }
-    }
-}
-
-/// Whether a query asks about fields that every product has and about little else, as lists of what is new do: it costs next
-/// to nothing, whatever metadata there is.
-pub(super) fn is_plain(query: &Query) -> bool {
-    let keys = of_query(query);
-    let fixed = |key: &Key| matches!(key, Key::Path(path) if FIXED.contains(&path.as_str()));
-    query.first.is_none() && conditions(&query.filter) <= PLAIN && keys.iter().all(fixed)
-}
-
-/// How many conditions a filter has; one on every key counts as more than any.
-fn conditions(filter: &Filter) -> usize {
-    match filter {
-        Filter::And(filters) | Filter::Or(filters) => filters.iter().map(conditions).fold(0, usize::saturating_add),
-        Filter::Not(filter) => conditions(filter),
-        Filter::Any(Key::Every, _) => usize::MAX,
-        Filter::Any(..) => 1,
-    }
-}
-
-/// The keys that a query speaks of, in order.
-fn of_query(query: &Query) -> BTreeSet<Key> {
-    let mut keys = Vec::new();
-    named(&query.filter, &mut keys);
-    query.first.iter().for_each(|first| named(first, &mut keys));
-    keys.extend(query.sort.iter().map(|sort| Key::Path(sort.field.clone())));
-    keys.into_iter().collect()
-}
-
-/// The keys in a filter, but for the one that picks all.
-fn named(filter: &Filter, keys: &mut Vec<Key>) {
-    match filter {
-        Filter::And(filters) | Filter::Or(filters) => filters.iter().for_each(|filter| named(filter, keys)),
-        Filter::Not(filter) => named(filter, keys),
-        Filter::Any(Key::Every, _) => {}
-        Filter::Any(key, _) => keys.push(key.clone()),
     }
 }

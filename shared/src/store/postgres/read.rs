@@ -31,10 +31,15 @@ pub(super) struct Rule {
     pub(super) id: i32,
 }
 
+/// A viewer's groups as rules have them.
+fn groups(viewer: &Viewer) -> Vec<String> {
+    let of_flows = viewer.sees_flows().then(|| dictionary::FLOWS.to_owned());
+    viewer.groups().map(|group| escaped(group).into_owned()).chain(of_flows).collect()
+}
+
 /// The rules that let a viewer pass.
 pub(super) async fn visible_rules(connection: &mut PgConnection, prefix: &str, viewer: &Viewer) -> Result<Vec<Rule>> {
-    let mut groups: Vec<String> = viewer.groups().map(|group| escaped(group).into_owned()).collect();
-    groups.extend(viewer.sees_flows().then(|| dictionary::FLOWS.to_owned()));
+    let groups = groups(viewer);
     let rules = sqlx::query_as(
         "SELECT id FROM access_rule WHERE volume_prefix = $1 AND (groups IS NULL OR groups && $2 OR $3)",
     );
@@ -226,7 +231,7 @@ struct Rules {
 }
 
 async fn rules(connection: &mut PgConnection, prefix: &str, viewer: &Viewer) -> Result<Rules> {
-    let groups: Vec<String> = viewer.groups().map(|group| escaped(group).into_owned()).collect();
+    let groups = groups(viewer);
     // One statement: what is counted and when that changed are of one moment.
     let rules = sqlx::query_as(
         "SELECT coalesce(array_agg(id) FILTER (WHERE visible), '{}') AS ids, \

@@ -114,7 +114,7 @@ async fn show_state_as(connection: &mut PgConnection, name: &str) -> Result<()> 
 
 /// Whether a statement failed since the tables are not there, or are older: the schema was made anew, or a copy was put back.
 pub(super) fn is_missed_by(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     // undefined_table, invalid_schema_name, undefined_column
     code.is_some_and(|code| ["42P01", "3F000", "42703"].contains(&&*code))
 }

@@ -2,7 +2,7 @@
 //! the page alone. All of it sees one snapshot of the database.
 
 use super::annotation;
-use super::keys::{self, Keys, KnownKeys};
+use super::keys::{Keys, KnownKeys};
 use super::read::{self, HIT, hit};
 use super::view::{Sealed, View};
 use crate::access::Viewer;
@@ -88,15 +88,16 @@ impl Searcher {
         );
         // One more than can go on, for one or the other waits for the database.
         let permits = Semaphore::new(processors + 1);
-        let plain = Semaphore::new(1);
-        let seats = Semaphore::new((connections / 2).saturating_sub(1).max(1));
+        let plain = (connections / 4).max(1);
+        let seats = (connections / 2).saturating_sub(plain).max(1);
+        let (plain, seats) = (Semaphore::new(plain), Semaphore::new(seats));
         Searcher { view: Mutex::default(), pages, seats, plain, permits, processors, begin: begin.into() }
     }
 
     /// Waits for one permit to search, and takes as many more as nobody else wants and there are processors for. Whoever has
     /// some needs nothing but the database to come to his end.
     pub(super) async fn permits(&self, query: &Query) -> Permits<'_> {
-        if keys::is_plain(query) {
+        if query.is_plain() {
             let plain = self.plain.acquire().await.expect("it is never closed");
             return Permits { looks: 1, _all: vec![plain] };
         }
