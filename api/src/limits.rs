@@ -13,9 +13,9 @@ use crate::error::ApiError;
 use crate::turns::{self, Asker, Client, Turn, Turns};
 use shared::config::ApiSettings;
 use shared::query::Query;
+use shared::server::Client as Connected;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,8 +33,6 @@ pub(crate) struct Limits {
     downloads: Places,
     look_ups: Arc<Turns>,
     searches: Arc<Turns>,
-    /// How many requests came.
-    arrivals: AtomicU64,
 }
 
 /// A place, taken until this is dropped.
@@ -55,13 +53,7 @@ impl Limits {
             downloads: Places::new("downloads", settings.max_downloads),
             look_ups: Turns::new(turns::count()),
             searches: Turns::new(turns::count()),
-            arrivals: AtomicU64::new(0),
         }
-    }
-
-    /// A request of a client that has just come.
-    pub(crate) fn arrive(&self, client: Client) -> Asker {
-        Asker { client: client.map(network), arrival: self.arrivals.fetch_add(1, Relaxed) }
     }
 
     /// Takes a place for a request of a client to a route.
@@ -176,6 +168,12 @@ impl Drop for Taken {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A request as turns see it.
+pub(crate) fn asker(connection: Option<&Connected>) -> Asker {
+    let client = connection.map(|connection| network(connection.address()));
+    Asker { client, arrival: connection.map_or(0, Connected::arrival) }
 }
 
 /// What counts as one client: of IPv6 addresses everybody has 2^64.

@@ -7,7 +7,7 @@
 use crate::auth::{self, Caller, origin};
 use crate::body::{self, Arriving, BODY_LIMIT, METADATA_LIMIT};
 use crate::error::ApiError;
-use crate::limits::Place;
+use crate::limits::{self, Place};
 use crate::reply::{self, Response};
 use crate::request::Request;
 use crate::{Api, annotation, download, error, files, ingest, metadata, openapi, reindex, search, status};
@@ -156,7 +156,7 @@ async fn dispatch(api: Arc<Api>, target: &Target, headers: HeaderMap, body: Arri
                 Some(limit) => Some(api.bodies.whole(body, &headers, limit, client.as_ref()).await?),
                 None => None,
             };
-            let asker = api.limits.arrive(client.as_ref().map(Client::address));
+            let asker = limits::asker(client.as_ref());
             let place = api.limits.enter(route.path, asker).await?;
             let (own, handler, path) = (api.clone(), route.handler, route.path);
             let (method, query) = (method.clone(), query.clone());

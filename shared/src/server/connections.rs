@@ -41,6 +41,12 @@ impl Client {
         self.0.address
     }
 
+    /// Which of all requests this is: later ones have higher numbers. The first of a connection came when that was opened,
+    /// for however many are opened at once, they are accepted in their order and looked at in any.
+    pub fn arrival(&self) -> u64 {
+        locked(&self.0.arrival).0
+    }
+
     /// Tells that the client is waited for, until what this returns is dropped: meanwhile it may have to make way.
     pub fn awaited(&self) -> Awaited {
         self.0.wait();
@@ -88,6 +94,8 @@ struct State {
 pub(super) struct Connection {
     all: Arc<Connections>,
     at: Mutex<At>,
+    /// The number of the request, and whether it is of one that has come.
+    arrival: Mutex<(u64, bool)>,
     address: IpAddr,
     /// Tells that it is to make way.
     evicted: Arc<Notify>,
@@ -155,7 +163,8 @@ impl Connections {
         state.open += 1;
         let turn = state.idle(evicted.clone());
         drop(state);
-        Arc::new(Connection { all: self.clone(), at: Mutex::new(At::Idle(turn)), address, evicted })
+        let (at, arrival) = (Mutex::new(At::Idle(turn)), Mutex::new((turn, false)));
+        Arc::new(Connection { all: self.clone(), at, arrival, address, evicted })
     }
 
     /// Has the connection that has been idle for longest make way, or else the one that has waited for its client for
@@ -170,17 +179,22 @@ impl Connections {
 }
 
 impl State {
-    fn idle(&mut self, evicted: Arc<Notify>) -> u64 {
+    fn next(&mut self) -> u64 {
         self.last += 1;
-        self.idle.insert(self.last, evicted);
         self.last
     }
 
+    fn idle(&mut self, evicted: Arc<Notify>) -> u64 {
+        let turn = self.next();
+        self.idle.insert(turn, evicted);
+        turn
+    }
+
     fn wait(&mut self, evicted: Arc<Notify>, kept: usize) -> u64 {
-        self.last += 1;
-        self.waiting.insert(self.last, (evicted, kept));
+        let turn = self.next();
+        self.waiting.insert(turn, (evicted, kept));
         self.kept += kept;
-        self.last
+        turn
     }
 
     fn go_on(&mut self, turn: u64) {
@@ -201,6 +215,10 @@ impl State {
 impl Connection {
     /// A request has arrived.
     pub(super) fn begin(&self) {
+        let mut arrival = locked(&self.arrival);
+        let number = if arrival.1 { locked(&self.all.state).next() } else { arrival.0 };
+        *arrival = (number, true);
+        drop(arrival);
         self.turn_to(At::Busy);
     }
 

@@ -55,11 +55,11 @@ fn answers_that_are_made_hold_up_nobody() {
     for running in both(|volume| volume.product("eb", "eb-a-20240101-1", "n: 1"), &[]) {
         ingest_a_large_one(&running);
         let held: Vec<TcpStream> = (0..CLIENTS).map(|_| asks_for_much(&running)).collect();
-        // Though all of them came before.
+        // While all of them wait, or nearly all, on a machine that has nothing else to do.
         another_is_answered(&running);
         assert_eq!(running.api.get("/livez").status, 200);
         let left = held.iter().filter(|stream| is_unanswered(stream)).count();
-        assert!(left > 0, "all were answered before");
+        assert!(left > CLIENTS / 4, "{left} of {CLIENTS} are still to be answered");
         (0..5).for_each(|_| another_is_answered(&running));
     }
 }
