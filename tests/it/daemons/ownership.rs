@@ -1,6 +1,7 @@
 //! A database that is shared with others: what is theirs stays as it is, and their code never runs as ours.
 
 use super::setup::refused;
+use std::io::Write;
 use tests::postgres::{Database, Postgres};
 use tests::program::Daemons;
 use tests::volume::Volume;
@@ -50,6 +51,15 @@ fn relations_of_others_are_neither_renamed_nor_written_to() {
             }
         }
         assert_eq!(database.value(tables), before);
+        // Nor are they read by an API, which knows of no other name of the coordination table.
+        if name != "who_indexes" {
+            let mut api = daemons.api();
+            // It is looked at as soon as somebody asks, who stays.
+            let mut asked = api.connect();
+            asked.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+            assert_eq!(api.ended().code(), Some(2), "{}", api.log());
+            assert!(api.log().contains(&format!("public.{name}")), "{}", api.log());
+        }
         if name == "dpd_migrations" {
             assert_eq!(database.value("SELECT count(*) FROM stolen"), 0);
         }

@@ -116,7 +116,13 @@ impl PostgresStore {
     async fn prefix(&self, connection: &mut PgConnection) -> Result<VolumePrefix> {
         match &self.role {
             Role::Indexer { prefix, .. } => Ok(prefix.clone()),
-            Role::Api { answering } => answering.prefix(connection).await,
+            Role::Api { answering } => {
+                let prefix = answering.prefix(connection).await;
+                if let Err(StoreError::Unusable(why)) = &prefix {
+                    self.database.give_up(why.clone());
+                }
+                prefix
+            }
         }
     }
 

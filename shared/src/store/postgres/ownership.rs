@@ -56,7 +56,8 @@ pub(super) async fn check(connection: &mut PgConnection, schema: &str, more: &st
     Err(StoreError::Unusable(format!(
         "PostgreSQL: the relation {schema}.{name} has a name that this program uses, and is {owner}'s{others}, while this program \
          is the role {role}: it is left as it is. Set SKA_DATAPRODUCT_API_POSTGRESQL_SCHEMA to a schema of this program's \
-         own, or, if it is this program's, let an administrator give it to {role} (ALTER … OWNER TO, or REASSIGN OWNED)"
+         own, or, if it is this program's, let an administrator make {role} a member of {owner} (GRANT), or give it to {role} \
+         (ALTER … OWNER TO, or REASSIGN OWNED)"
     )))
 }
 

@@ -119,8 +119,13 @@ pub(super) fn is_missed_by(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| ["42P01", "3F000", "42703"].contains(&&*code))
 }
 
-/// Checks that the tables are those that this program needs.
+/// Checks that the tables are those that this program needs, and ours.
 pub(super) async fn check(connection: &mut PgConnection) -> Result<()> {
+    let schema: Option<String> =
+        sqlx::query_scalar("SELECT current_schema()::text").fetch_one(&mut *connection).await?;
+    if let Some(schema) = schema {
+        ownership::check(connection, &schema, TABLE).await?;
+    }
     let version = version(connection).await?;
     if version == Some(needed()) { Ok(()) } else { Err(mismatch(version)) }
 }
