@@ -19,16 +19,28 @@ pub struct KeySuffixes {
 impl KeySuffixes {
     /// Takes in further keys and their numbers.
     pub fn extend(&mut self, keys: impl IntoIterator<Item = (i32, Arc<str>)>) {
+        let mut new = Vec::new();
         for (number, key) in keys {
             let index = u32::try_from(self.keys.len()).unwrap_or(u32::MAX);
             let names = key.match_indices('.').map(|(at, _)| at + 1);
             let begins = std::iter::once(0).chain(names).filter_map(|at| u32::try_from(at).ok());
-            self.suffixes.extend(begins.map(|at| (index, at)));
+            new.extend(begins.map(|at| (index, at)));
             self.keys.push((number, key));
         }
         let Self { keys, suffixes } = self;
-        // What was there before is in order already, which this makes use of.
-        suffixes.sort_by(|a, b| compare(suffix(keys, *a), suffix(keys, *b)));
+        let order = |a: &(u32, u32), b: &(u32, u32)| compare(suffix(keys, *a), suffix(keys, *b));
+        new.sort_by(order);
+        // From the last to the first, each behind what is before it: what was there is moved, and hardly compared.
+        let (mut old, mut end) = (suffixes.len(), suffixes.len() + new.len());
+        suffixes.resize(end, (0, 0));
+        for own in new.into_iter().rev() {
+            let place = suffixes[..old].partition_point(|before| order(before, &own).is_le());
+            end -= old - place;
+            suffixes.copy_within(place..old, end);
+            end -= 1;
+            suffixes[end] = own;
+            old = place;
+        }
     }
 
     /// How many keys there are.

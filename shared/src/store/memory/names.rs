@@ -10,6 +10,9 @@ use chrono::{DateTime, Utc};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
+/// How many keys that went are kept in any case.
+const FEW: usize = 1024;
+
 /// The keys of products, numbered as they came. One that no product has any more goes, and its number is nobody else's.
 #[derive(Debug, Default)]
 pub(super) struct KeyNames(RwLock<Named>);
@@ -21,7 +24,10 @@ struct Named {
     next: i32,
     /// How often some went.
     gone: u64,
-    /// What searches look keys up in, and the keys that are not in it yet.
+    /// Those that no product was counted with yet.
+    uncounted: BTreeSet<i32>,
+    /// What searches look keys up in, and the keys that are not in it yet. Some that are in it may have gone: nothing is found
+    /// under their numbers.
     suffixes: KeySuffixes,
     new: Vec<(i32, Arc<str>)>,
 }
@@ -42,8 +48,32 @@ impl Named {
         self.next = self.next.saturating_add(1);
         self.numbers.insert(key.clone(), number);
         self.names.insert(number, Name { key: key.clone(), products: 0 });
+        self.uncounted.insert(number);
         self.new.push((number, key));
         number
+    }
+
+    fn remove(&mut self, number: i32) {
+        if let Some(name) = self.names.remove(&number) {
+            self.numbers.remove(&name.key);
+        }
+    }
+
+    /// Whether most of what is kept to look keys up is of such as went.
+    fn is_stale(&self) -> bool {
+        self.suffixes.len() + self.new.len() > 2 * self.names.len() + FEW
+    }
+
+    /// Takes in what is not in the suffixes yet, and takes out what went, where that is most of it.
+    fn index(&mut self) {
+        let stale = self.is_stale();
+        let new = std::mem::take(&mut self.new);
+        if stale {
+            self.suffixes = KeySuffixes::default();
+            self.suffixes.extend(self.names.iter().map(|(number, name)| (*number, name.key.clone())));
+        } else {
+            self.suffixes.extend(new);
+        }
     }
 }
 
@@ -72,29 +102,30 @@ impl KeyNames {
         let mut named = self.write();
         for number in numbers {
             named.names.entry(*number).and_modify(|name| name.products += 1);
+            named.uncounted.remove(number);
         }
     }
 
     /// Counts a product out that has these keys. Those that no other has go.
     pub(super) fn count_out(&self, numbers: &BTreeSet<i32>) {
         let mut named = self.write();
-        let mut gone = false;
+        let mut gone = Vec::new();
         for number in numbers {
             if let Some(name) = named.names.get_mut(number) {
                 name.products = name.products.saturating_sub(1);
-                gone |= name.products == 0;
+                gone.extend((name.products == 0).then_some(*number));
             }
         }
-        if !gone {
+        if gone.is_empty() {
             return;
         }
-        let Named { names, numbers, .. } = &mut *named;
         // Also those that were numbered for a product which was not put in.
-        names.retain(|_, name| name.products > 0);
-        numbers.retain(|_, number| names.contains_key(number));
+        gone.extend(std::mem::take(&mut named.uncounted));
+        gone.into_iter().for_each(|number| named.remove(number));
         named.gone += 1;
-        named.suffixes = KeySuffixes::default();
-        named.new = named.names.iter().map(|(number, name)| (*number, name.key.clone())).collect();
+        if named.is_stale() {
+            named.index();
+        }
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Named> {
@@ -113,8 +144,7 @@ impl Resolve for KeyNames {
                 }
                 drop(named);
                 let mut named = self.write();
-                let new = std::mem::take(&mut named.new);
-                named.suffixes.extend(new);
+                named.index();
                 segment::Keys::These(named.suffixes.picked(key))
             }
         }
@@ -216,5 +246,48 @@ impl Rules {
         }
         let named = sums.into_iter().filter_map(|(key, count)| Some((names.name(key)?.as_ref().to_owned(), count)));
         ColumnKeys::most_used(named.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_go_with_the_last_product_and_leave_nothing() {
+        let names = KeyNames::default();
+        let picked = |key: &str| match names.keys(&Key::Ending(key.to_owned())) {
+            segment::Keys::These(numbers) => numbers,
+            segment::Keys::All => panic!("not all are meant"),
+        };
+        let numbers = |keys: &[String]| keys.iter().map(|key| names.number(key)).collect::<BTreeSet<i32>>();
+        let shared = numbers(&["a.shared".to_owned()]);
+        names.count_in(&shared);
+        let mut last = 0;
+        for round in 0..20 {
+            let own: Vec<String> = (0..500).map(|n| format!("own.k{round}_{n}")).collect();
+            let both: BTreeSet<i32> = numbers(&own).union(&shared).copied().collect();
+            // A number is nobody else's, also where a key comes again.
+            assert!(both.iter().any(|number| *number > last));
+            last = both.last().copied().expect("some");
+            names.count_in(&both);
+            if round % 2 == 0 {
+                assert_eq!(picked(&format!("k{round}_7")).len(), 1);
+                assert_eq!(picked("shared"), Vec::from_iter(shared.iter().copied()));
+            }
+            // Numbered for a product that is not put in.
+            names.number("never.counted");
+            let before = names.gone();
+            names.count_out(&both);
+            assert_ne!(names.gone(), before);
+            assert_eq!(names.name(last), None);
+        }
+        let named = lock_read(&names.0);
+        assert_eq!((named.names.len(), named.numbers.len(), named.uncounted.len()), (1, 1, 0));
+        assert!(named.suffixes.len() + named.new.len() <= FEW + 2, "{}", named.suffixes.len());
+        drop(named);
+        assert_eq!(picked("shared").len(), 1);
+        names.count_out(&shared);
+        assert_eq!(names.name(*shared.first().expect("one")), None);
     }
 }
