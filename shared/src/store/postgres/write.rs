@@ -4,6 +4,7 @@
 //! written set by set. Each change is idempotent, since a batch may be written without our hearing of it.
 
 use super::columns::Stamps;
+use super::counting::CountedProduct;
 use super::dictionary::{self, KeyIds};
 use super::flows;
 use super::plan::{self, Before, Derived, Fails, Plan, Prepared, Put, ReadItem, Stored, StoredItem};
@@ -12,15 +13,11 @@ use super::text::{escaped, shown};
 use crate::access::{Ingested, Viewer};
 use crate::flow;
 use crate::folder::Folder;
-use crate::product::Product;
 use crate::store::{Outcome, Result, StoreError, Subject};
 use crate::volume::Stamp;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
-use tracing::warn;
+use std::collections::{BTreeSet, HashMap};
 use uuid::Uuid;
 
 /// How many bytes of metadata one statement takes at the most, and how many products.
@@ -304,69 +301,6 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Takes products out of what is counted.
-    async fn count_out(&mut self, ids: &[i64]) -> Result<()> {
-        let kept = self.kept(ids).await?;
-        let counted: Vec<Counted<'_>> = kept.iter().map(Kept::counted).collect();
-        let keys = plan::keys(counted.iter().filter_map(|counted| counted.derived.as_deref()));
-        self.keys.add(self.connection, self.prefix, &keys).await?;
-        self.count(&counted, -1).await
-    }
-
-    /// Products as they are kept.
-    async fn kept(&mut self, ids: &[i64]) -> Result<Vec<Kept>> {
-        let sql = format!(
-            "SELECT {}, p.access FROM data_product p JOIN document d ON d.product = p.id WHERE p.id = ANY($1)",
-            read::HIT
-        );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(ids).fetch_all(&mut *self.connection).await?;
-        rows.iter().map(kept).collect()
-    }
-
-    /// Counts products of access rules in or out.
-    async fn count(&mut self, products: &[Counted<'_>], step: i64) -> Result<()> {
-        let mut rules: BTreeMap<i32, (i64, i64)> = BTreeMap::new();
-        let mut keys: BTreeMap<(i32, i32), (i64, i64)> = BTreeMap::new();
-        for Counted { access, on_volume, derived } in products {
-            let rule = rules.entry(*access).or_default();
-            rule.0 += step;
-            rule.1 += if *on_volume { step } else { 0 };
-            for (key, number) in derived.iter().flat_map(|derived| &derived.keys) {
-                let count = keys.entry((*access, self.keys.get(key)?)).or_default();
-                count.0 += step;
-                count.1 += if *number { step } else { 0 };
-            }
-        }
-        sqlx::query(
-            "UPDATE access_rule r SET products = r.products + n.products, \
-             products_on_volume = r.products_on_volume + n.on_volume, updated_at = clock_timestamp() \
-             FROM unnest($1::integer[], $2::bigint[], $3::bigint[]) n(id, products, on_volume) WHERE r.id = n.id",
-        )
-        .bind(rules.keys().copied().collect::<Vec<_>>())
-        .bind(rules.values().map(|counts| counts.0).collect::<Vec<_>>())
-        .bind(rules.values().map(|counts| counts.1).collect::<Vec<_>>())
-        .execute(&mut *self.connection)
-        .await?;
-        self.count_keys(&keys).await
-    }
-
-    /// Adds to how many products of access rules have values, and numbers, under keys.
-    pub(super) async fn count_keys(&mut self, keys: &BTreeMap<(i32, i32), (i64, i64)>) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO key_count (access, key, products, numbers) \
-             SELECT * FROM unnest($1::integer[], $2::integer[], $3::bigint[], $4::bigint[]) \
-             ON CONFLICT (access, key) DO UPDATE SET products = key_count.products + EXCLUDED.products, \
-             numbers = key_count.numbers + EXCLUDED.numbers",
-        )
-        .bind(keys.keys().map(|(access, _)| *access).collect::<Vec<_>>())
-        .bind(keys.keys().map(|(_, key)| *key).collect::<Vec<_>>())
-        .bind(keys.values().map(|counts| counts.0).collect::<Vec<_>>())
-        .bind(keys.values().map(|counts| counts.1).collect::<Vec<_>>())
-        .execute(&mut *self.connection)
-        .await?;
-        Ok(())
-    }
-
     /// Puts products in, in place of those of their uids, and answers their numbers.
     pub(super) async fn put(&mut self, mut puts: &[Put<'_>]) -> Result<Vec<i64>> {
         let mut ids = Vec::with_capacity(puts.len());
@@ -407,7 +341,7 @@ impl Writer<'_> {
         .execute(&mut *self.connection)
         .await?;
         self.versions += puts.len();
-        self.count(&puts.iter().map(Counted::in_with).collect::<Vec<_>>(), 1).await?;
+        self.count(&puts.iter().map(CountedProduct::in_with).collect::<Vec<_>>(), 1).await?;
         Ok(ids.into_values().collect())
     }
 
@@ -455,48 +389,6 @@ impl Writer<'_> {
         .await?;
         Ok(rows.into_iter().collect())
     }
-}
-
-/// A product that is counted.
-struct Counted<'a> {
-    access: i32,
-    on_volume: bool,
-    derived: Option<Cow<'a, Derived<'a>>>,
-}
-
-impl<'a> Counted<'a> {
-    fn in_with(put: &Put<'a>) -> Counted<'a> {
-        let on_volume = put.derived.product.folder.is_some();
-        Counted { access: put.access, on_volume, derived: Some(Cow::Borrowed(put.derived)) }
-    }
-}
-
-/// A product as it is kept; without its metadata where that does not read.
-struct Kept {
-    access: i32,
-    on_volume: bool,
-    product: Option<Arc<Product>>,
-}
-
-impl Kept {
-    fn counted(&self) -> Counted<'_> {
-        let Kept { access, on_volume, .. } = *self;
-        let derived = self.product.as_ref().map(|product| Cow::Owned(Derived::from(product)));
-        Counted { access, on_volume, derived }
-    }
-}
-
-fn kept(row: &PgRow) -> Result<Kept> {
-    let product = match read::hit(row) {
-        Ok(hit) => Some(hit.product),
-        Err(error) => {
-            let id: i64 = row.try_get("id")?;
-            warn!(id, "what a product had is not known, so its keys stay counted: {error}");
-            None
-        }
-    };
-    let on_volume = row.try_get::<Option<&str>, _>("folder")?.is_some();
-    Ok(Kept { access: row.try_get("access")?, on_volume, product })
 }
 
 fn stored(row: &PgRow) -> Result<(Folder, Stored)> {
