@@ -1,7 +1,8 @@
 //! Who makes an answer next. To make one from the store takes memory and a processor, so few are made at a time, and the others
-//! wait for a turn: one client's after another's, and of each client the newest first. So a crowd of requests keeps
-//! nobody waiting who comes after it, whether he has an address of his own or shares the crowd's; and whoever has waited
-//! for longest, who may not even be there any more, is the one to be told to come again.
+//! wait for a turn: one client's after another's. Of each client the newest request is first, in turn with the answers
+//! that are made in parts, of which each goes on after the others. So a crowd of requests keeps nobody waiting who comes
+//! after it, whether he has an address of his own or shares the crowd's, and of many long answers none waits for the end
+//! of another; and whoever has waited for longest, who may not even be there any more, is the one to be told to come again.
 
 use crate::work::processors;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -37,17 +38,33 @@ pub(crate) struct Turns(Mutex<State>);
 
 struct State {
     free: usize,
-    /// Those who wait, by their arrival.
-    waiting: HashMap<Client, BTreeMap<u64, Waiting>>,
+    /// Those who wait.
+    waiting: HashMap<Client, Queue>,
     /// The clients of those, the one first that is next.
     next: VecDeque<Client>,
+    /// How many waits to go on there were.
+    waits: u64,
 }
 
-struct Waiting {
-    /// Whether it may be told to come again.
-    makes_way: bool,
-    /// Gets the turn. It is dropped where there is to be none.
-    turn: oneshot::Sender<Turn>,
+/// One client's requests that wait.
+#[derive(Default)]
+struct Queue {
+    /// Those that have not begun, by their arrival. They may be told to come again.
+    begin: BTreeMap<u64, Told>,
+    /// Those whose answers go on, in the order in which they came to wait.
+    go_on: BTreeMap<u64, Told>,
+    /// Whether the last turn was for one that began.
+    began: bool,
+}
+
+/// Gets the turn. It is dropped where there is to be none.
+type Told = oneshot::Sender<Turn>;
+
+/// Which of a client's waits it is.
+#[derive(Debug, Clone, Copy)]
+enum Wait {
+    Begin(u64),
+    GoOn(u64),
 }
 
 /// A turn, which is over when this is dropped.
@@ -56,7 +73,7 @@ pub(crate) struct Turn(Option<Arc<Turns>>);
 impl Turns {
     /// So many.
     pub(crate) fn new(count: usize) -> Arc<Turns> {
-        let state = State { free: count, waiting: HashMap::new(), next: VecDeque::new() };
+        let state = State { free: count, waiting: HashMap::new(), next: VecDeque::new(), waits: 0 };
         Arc::new(Turns(Mutex::new(state)))
     }
 
@@ -70,16 +87,16 @@ impl Turns {
         self.turn(asker, false).await
     }
 
-    async fn turn(self: &Arc<Self>, asker: Asker, makes_way: bool) -> Option<Turn> {
-        let told = {
+    async fn turn(self: &Arc<Self>, asker: Asker, begins: bool) -> Option<Turn> {
+        let (wait, told) = {
             let mut state = self.state();
             if state.free > 0 {
                 state.free -= 1;
                 return Some(Turn(Some(self.clone())));
             }
-            state.enqueue(asker, makes_way)
+            state.enqueue(asker, begins)
         };
-        let _queued = Queued { all: self, asker };
+        let _queued = Queued { all: self, client: asker.client, wait };
         told.await.ok()
     }
 
@@ -87,12 +104,12 @@ impl Turns {
     /// of. False where nobody can, or all came after the asker.
     pub(crate) fn evict(&self, client: Option<Client>, asker: Asker) -> bool {
         let mut state = self.state();
-        let most = || state.waiting.iter().max_by_key(|(_, waiting)| waiting.len()).map(|(client, _)| *client);
-        let Some(waiting) = client.or_else(most).and_then(|client| state.waiting.get_mut(&client)) else {
+        let most = || state.waiting.iter().max_by_key(|(_, queue)| queue.len()).map(|(client, _)| *client);
+        let Some(queue) = client.or_else(most).and_then(|client| state.waiting.get_mut(&client)) else {
             return false;
         };
-        let oldest = waiting.iter().find(|(_, waiting)| waiting.makes_way).map(|(arrival, _)| *arrival);
-        oldest.filter(|oldest| *oldest < asker.arrival).and_then(|oldest| waiting.remove(&oldest)).is_some()
+        let oldest = queue.begin.keys().next().copied();
+        oldest.filter(|oldest| *oldest < asker.arrival).and_then(|oldest| queue.begin.remove(&oldest)).is_some()
     }
 
     /// Hands a turn on to whoever is next.
@@ -105,7 +122,7 @@ impl Turns {
                 next
             };
             let Some(next) = next else { return };
-            match next.turn.send(Turn(Some(self.clone()))) {
+            match next.send(Turn(Some(self.clone()))) {
                 Ok(()) => return,
                 // He has just gone, and the turn is still to be handed on.
                 Err(mut turn) => turn.0 = None,
@@ -119,29 +136,49 @@ impl Turns {
 }
 
 impl State {
-    fn enqueue(&mut self, asker: Asker, makes_way: bool) -> oneshot::Receiver<Turn> {
+    fn enqueue(&mut self, asker: Asker, begins: bool) -> (Wait, oneshot::Receiver<Turn>) {
         let (turn, told) = oneshot::channel();
-        let waiting = self.waiting.entry(asker.client).or_insert_with(|| {
+        let queue = self.waiting.entry(asker.client).or_insert_with(|| {
             self.next.push_back(asker.client);
-            BTreeMap::new()
+            Queue::default()
         });
-        waiting.insert(asker.arrival, Waiting { makes_way, turn });
-        told
+        let wait = if begins {
+            queue.begin.insert(asker.arrival, turn);
+            Wait::Begin(asker.arrival)
+        } else {
+            self.waits += 1;
+            queue.go_on.insert(self.waits, turn);
+            Wait::GoOn(self.waits)
+        };
+        (wait, told)
     }
 
-    fn next(&mut self) -> Option<Waiting> {
+    fn next(&mut self) -> Option<Told> {
         loop {
             let client = self.next.pop_front()?;
-            let waiting = self.waiting.get_mut(&client)?;
-            let newest = waiting.pop_last().map(|(_, newest)| newest);
-            match waiting.is_empty() {
-                true => drop(self.waiting.remove(&client)),
-                false => self.next.push_back(client),
+            let queue = self.waiting.get_mut(&client)?;
+            let next = queue.next();
+            match queue.len() {
+                0 => drop(self.waiting.remove(&client)),
+                _ => self.next.push_back(client),
             }
-            if newest.is_some() {
-                return newest;
+            if next.is_some() {
+                return next;
             }
         }
+    }
+}
+
+impl Queue {
+    fn len(&self) -> usize {
+        self.begin.len() + self.go_on.len()
+    }
+
+    /// The newest of those that are to begin, and the one that has waited longest to go on, in turn.
+    fn next(&mut self) -> Option<Told> {
+        self.began = !self.begin.is_empty() && (self.go_on.is_empty() || !self.began);
+        let next = if self.began { self.begin.pop_last() } else { self.go_on.pop_first() };
+        next.map(|(_, told)| told)
     }
 }
 
@@ -156,14 +193,18 @@ impl Drop for Turn {
 /// A wait that ends with this.
 struct Queued<'a> {
     all: &'a Turns,
-    asker: Asker,
+    client: Client,
+    wait: Wait,
 }
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
         let mut state = self.all.state();
-        if let Some(waiting) = state.waiting.get_mut(&self.asker.client) {
-            waiting.remove(&self.asker.arrival);
+        if let Some(queue) = state.waiting.get_mut(&self.client) {
+            match self.wait {
+                Wait::Begin(arrival) => queue.begin.remove(&arrival),
+                Wait::GoOn(wait) => queue.go_on.remove(&wait),
+            };
         }
     }
 }
@@ -175,7 +216,7 @@ mod tests {
     use std::future::Future;
     use std::pin::Pin;
 
-    type Wait<'a> = Pin<Box<dyn Future<Output = Option<Turn>> + 'a>>;
+    type Waits<'a> = Pin<Box<dyn Future<Output = Option<Turn>> + 'a>>;
 
     const ONE: Client = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
     const OTHER: Client = None;
@@ -185,11 +226,11 @@ mod tests {
     }
 
     /// Waits of these clients, who came in this order, begun in another.
-    fn waits<'a, const N: usize>(turns: &'a Arc<Turns>, clients: [Client; N]) -> [Wait<'a>; N] {
+    fn waits<'a, const N: usize>(turns: &'a Arc<Turns>, clients: [Client; N]) -> [Waits<'a>; N] {
         let mut arrival = 1;
         let mut waits = clients.map(|client| {
             arrival += 1;
-            Box::pin(turns.turn(asker(client, arrival), true)) as Wait<'a>
+            Box::pin(turns.turn(asker(client, arrival), true)) as Waits<'a>
         });
         waits.iter_mut().rev().for_each(|wait| assert!(wait.as_mut().now_or_never().is_none()));
         waits
@@ -197,7 +238,7 @@ mod tests {
 
     /// Which of the waits are over, and whether with a turn. The turns are kept.
     fn over<const N: usize>(
-        waits: &mut [Wait<'_>; N],
+        waits: &mut [Waits<'_>; N],
         done: &mut [bool; N],
         kept: &mut Vec<Turn>,
     ) -> Vec<(usize, bool)> {
@@ -226,10 +267,24 @@ mod tests {
     }
 
     #[test]
+    fn long_answers_go_on_one_after_the_other_and_new_ones_begin_between() {
+        let turns = Turns::new(1);
+        let mut kept = vec![turns.turn(asker(ONE, 0), true).now_or_never().flatten().expect("a turn")];
+        let order = [(5, false), (3, false), (4, false), (8, true), (9, true)];
+        let mut waits = order.map(|(arrival, begins)| Box::pin(turns.turn(asker(ONE, arrival), begins)) as Waits<'_>);
+        waits.iter_mut().for_each(|wait| assert!(wait.as_mut().now_or_never().is_none()));
+        let mut done = [false; 5];
+        for next in [4, 0, 3, 1, 2] {
+            kept.remove(0);
+            assert_eq!(over(&mut waits, &mut done, &mut kept), [(next, true)]);
+        }
+    }
+
+    #[test]
     fn whoever_has_waited_for_longest_makes_way() {
         let turns = Turns::new(1);
         let mut kept = vec![turns.turn(asker(ONE, 0), true).now_or_never().flatten().expect("a turn")];
-        let mut goes_on: Wait<'_> = Box::pin(turns.go_on(asker(ONE, 1)));
+        let mut goes_on: Waits<'_> = Box::pin(turns.go_on(asker(ONE, 1)));
         assert!(goes_on.as_mut().now_or_never().is_none());
         let (mut waits, mut done) = (waits(&turns, [ONE, ONE, OTHER]), [false; 3]);
         assert!(turns.evict(None, asker(ONE, 9)));
@@ -256,6 +311,6 @@ mod tests {
         drop(first);
         drop(told);
         let state = turns.state();
-        assert_eq!((state.free, state.waiting.values().map(BTreeMap::len).sum::<usize>()), (1, 0));
+        assert_eq!((state.free, state.waiting.values().map(Queue::len).sum::<usize>()), (1, 0));
     }
 }

@@ -17,6 +17,7 @@ use shared::row::{FIXED, Leaf, leaves, row};
 use shared::segment::Tiers;
 use shared::store::memory::{MemoryStore, Sealing, Waiting};
 use shared::store::{Change, Outcome, Store};
+use shared::volume::Found;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -182,7 +183,7 @@ proptest! {
 /// What the store should hold: by folder, and by execution block what was ingested.
 #[derive(Default)]
 struct Model {
-    files: BTreeMap<usize, (Product, Option<u64>)>,
+    files: BTreeMap<usize, (Found, Option<u64>)>,
     ingested: BTreeMap<String, Product>,
 }
 
@@ -190,7 +191,7 @@ impl Model {
     fn all(&self) -> impl Iterator<Item = (&Product, Option<u64>)> {
         self.files
             .values()
-            .map(|(product, size)| (product, *size))
+            .map(|(found, size)| (found.product.as_ref(), *size))
             .chain(self.ingested.values().map(|product| (product, None)))
     }
 
@@ -301,14 +302,15 @@ async fn take(step: Step, n: usize, store: &MemoryStore, model: &mut Model) -> R
     let outcome = store.apply(std::slice::from_ref(&change)).await.expect("applied")[0];
     match (step, change) {
         (Step::Write(at, _), Change::Found(found)) => {
-            let before = model.files.get(&at).map(|(product, size)| (product.clone(), *size));
-            let expected = match &before {
+            // What a file's bytes say: the same keys in another order are another version.
+            let expected = match model.files.get(&at) {
                 None => Outcome::Added,
-                Some((before, _)) if *before == *found.product => Outcome::Unchanged,
+                Some((before, _)) if before.digest == found.digest => Outcome::Unchanged,
                 Some(_) => Outcome::Updated,
             };
             prop_assert_eq!(outcome, expected);
-            model.files.insert(at, (found.product.as_ref().clone(), before.and_then(|(_, size)| size)));
+            let size = model.files.get(&at).and_then(|(_, size)| *size);
+            model.files.insert(at, (found, size));
         }
         (Step::Remove(at), _) => {
             let expected = if model.files.remove(&at).is_some() { Outcome::Removed } else { Outcome::Unchanged };

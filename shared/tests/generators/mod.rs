@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use shared::folder::Folder;
 use shared::product::Product;
 use shared::store::Change;
@@ -201,10 +202,9 @@ pub(crate) fn found(folder: &Folder, metadata: &Value, version: i64) -> Found {
     product.uid = uid::on_volume(&product.execution_block, "/v", folder);
     product.folder = Some(folder.clone());
     product.metadata_file = Some("m.yaml".to_owned());
-    // The bytes themselves do not matter here, only that others are others.
-    let mut digest = [0; 32];
+    // Any bytes do, as long as others are others.
     let bytes = metadata.to_string().into_bytes();
-    bytes.iter().enumerate().for_each(|(n, b)| digest[n % 32] = u8::wrapping_mul(digest[n % 32], 31) ^ b);
+    let digest = Sha256::digest(&bytes).into();
     let stamp = Stamp { size: bytes.len() as u64, inode: u64::MAX, modified: version, changed: version };
     Found { product: Arc::new(product), stamp, digest }
 }

@@ -69,8 +69,8 @@ impl Weighter<(Uuid, i32), Arc<Page>> for Bytes {
 const PAGE: u64 = 64 << 10;
 
 impl Searcher {
-    /// One that keeps at most so many bytes of pages, and uses at most half of so many connections. `limit` is how long a
-    /// search may take.
+    /// One that keeps at most so many bytes of pages, and uses at most seven tenths of so many connections. `limit` is how
+    /// long a search may take.
     pub(super) fn new(bytes: u64, connections: usize, limit: Duration) -> Searcher {
         // In one piece: a page may have some of the largest part of what there is room for. What makes way goes at once.
         let options = OptionsBuilder::new()
@@ -88,8 +88,8 @@ impl Searcher {
         );
         // One more than can go on, for one or the other waits for the database.
         let permits = Semaphore::new(processors + 1);
-        let plain = (connections / 4).max(1);
-        let seats = (connections / 2).saturating_sub(plain).max(1);
+        let plain = (connections * 2 / 5).max(1);
+        let seats = (connections * 3 / 10).max(1);
         let (plain, seats) = (Semaphore::new(plain), Semaphore::new(seats));
         Searcher { view: Mutex::default(), pages, seats, plain, permits, processors, begin: begin.into() }
     }
