@@ -17,6 +17,7 @@ mod metadata;
 mod openapi;
 mod page_token;
 mod paging;
+mod readiness;
 mod reindex;
 mod reply;
 mod request;
@@ -54,6 +55,7 @@ pub struct Api {
     bodies: Arc<body::Bodies>,
     work: work::Work,
     trouble: trouble::Trouble,
+    readiness: readiness::Readiness,
 }
 
 impl Api {
@@ -89,6 +91,7 @@ impl Api {
             bodies,
             work,
             trouble,
+            readiness: readiness::Readiness::default(),
         }))
     }
 }

@@ -3,18 +3,24 @@
 use api::Api;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use shared::config::{self, ApiSettings, IndexingSettings, Logging, PostgresqlSettings, Variables, VolumeSettings};
-use shared::store::postgres::{Database, PostgresStore};
+use shared::store::Store;
+use shared::store::postgres::{Database, PostgresStore, ReplicatedStore};
 use shared::telemetry;
 use shared::volume::Volume;
 use shared::{process, server};
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Runtime;
 
 /// What a search reads is large and soon given up. The C library's allocator keeps several times of it.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// How long it goes on answering after it was told to stop, where nothing else is configured: until a Kubernetes Service
+/// and the ingress before it have heard that it is.
+const DRAIN: Duration = Duration::from_secs(8);
 
 /// Serve the index of a volume's data products from PostgreSQL over HTTP.
 ///
@@ -52,6 +58,7 @@ fn run() -> Result<(), String> {
     let volume = VolumeSettings::read(&variables, None).map_err(|error| text(&error))?;
     let indexing = IndexingSettings::read(&variables).map_err(|error| text(&error))?;
     let settings = ApiSettings::read(&variables).map_err(|error| text(&error))?;
+    let drain = settings.drain.unwrap_or(DRAIN);
     let listen = config::listen(&variables, "DPD_API_LISTEN").map_err(|error| text(&error))?;
     telemetry::start(&logging, io::stderr, io::stderr().is_terminal());
     process::allow_many_connections();
@@ -61,12 +68,22 @@ fn run() -> Result<(), String> {
         let database = Database::new(&postgresql, &name, postgresql.connections, postgresql.timeout)
             .map_err(|error| text(&error))?;
         let volume = Arc::new(Volume::new(&volume));
-        let store = Arc::new(PostgresStore::of_api(database.clone(), volume.clone()));
+        let primary = PostgresStore::of_api(database.clone(), volume.clone());
+        let store: Arc<dyn Store> = match &postgresql.standby {
+            None => Arc::new(primary),
+            Some(server) => {
+                let settings = PostgresqlSettings { server: server.clone(), ..postgresql.clone() };
+                let name = format!("{name}, reading");
+                let standby = Database::new(&settings, &name, settings.connections, settings.timeout)
+                    .map_err(|error| text(&error))?;
+                Arc::new(ReplicatedStore::new(primary, PostgresStore::of_api(standby, volume.clone())))
+            }
+        };
         let api = Api::new(store, volume, settings, indexing).map_err(|error| text(&error))?;
         let stop = process::stop().map_err(|error| text(&error))?;
         let listener = server::listen("DPD_API_LISTEN", listen).await?;
         tokio::select! {
-            () = api::server::serve(listener, api, stop) => Ok(()),
+            () = api::server::serve(listener, api, drain, stop) => Ok(()),
             why = database.unusable() => Err(why),
         }
     });

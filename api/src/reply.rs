@@ -1,16 +1,27 @@
 //! Answers of the usual kinds.
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use serde_json::Value;
+use shared::status::time_text;
 use shared::store::StoreError;
 use sync_wrapper::SyncStream;
 use tracing::warn;
 use warp::Reply;
-use warp::http::{HeaderValue, StatusCode, header};
+use warp::http::{HeaderName, HeaderValue, StatusCode, header};
+
+/// The header that says as of when what an answer is made of is, at the least.
+pub(crate) const AS_OF: &str = "x-index-as-of";
 
 /// What every handler answers.
 pub(crate) type Response = warp::reply::Response;
+
+/// Says in an answer as of when what it is made of is.
+pub(crate) fn mark_as_of(response: &mut Response, as_of: DateTime<Utc>) {
+    let name = HeaderName::from_static(AS_OF);
+    response.headers_mut().extend(HeaderValue::try_from(time_text(as_of)).ok().map(|as_of| (name, as_of)));
+}
 
 /// 200 with JSON.
 pub(crate) fn json(value: &Value) -> Response {

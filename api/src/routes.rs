@@ -63,6 +63,19 @@ const ROUTES: &[Route] = routes! {
 };
 
 impl Route {
+    /// Whether answers are made of what the index holds, which may be some way behind.
+    fn reads_index(&self) -> bool {
+        const READERS: &[&str] = &[
+            "/dataproductsearch",
+            "/filterdataproducts",
+            "/dataproductmetadata",
+            "/products/{uid}/files",
+            "/annotations/{uid}",
+            "/muidatagridconfig",
+        ];
+        READERS.contains(&self.path)
+    }
+
     /// The largest body that is read, in bytes; `None` where there is none to read.
     fn body_limit(&self) -> Option<usize> {
         match self.path {
@@ -159,14 +172,19 @@ async fn dispatch(api: Arc<Api>, target: &Target, headers: HeaderMap, body: Arri
             let asker = limits::asker(client.as_ref());
             let place = api.limits.enter(route.path, asker).await?;
             let (own, handler, path) = (api.clone(), route.handler, route.path);
+            let reads_index = route.reads_index();
             let (method, query) = (method.clone(), query.clone());
             let answer = async move {
                 let Caller { viewer, unknown, privacy } = own.auth.caller(&headers, &method, path).await;
                 let request = Request { method, headers, body, parameter, tail, query, viewer, asker };
-                let answer = match (handler(own, request).await, unknown) {
+                let as_of = if reads_index { own.store.as_of().await } else { None };
+                let mut answer = match (handler(own, request).await, unknown) {
                     (Err(ApiError::Forbidden), Some(why)) => Err(ApiError::GroupsUnknown(why)),
                     (answer, _) => answer,
                 };
+                if let (Ok(answer), Some(as_of)) = (&mut answer, as_of) {
+                    reply::mark_as_of(answer, as_of);
+                }
                 (answer, privacy)
             };
             let (answer, privacy) = match place {

@@ -1,25 +1,34 @@
 //! The API as a service on connections.
 
+use crate::reply::AS_OF;
 use crate::{Api, routes};
 use hyper_util::service::TowerToHyperService;
-use shared::server::Patience;
+use shared::server::{Ending, Patience};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::info;
-use warp::http::{HeaderValue, Method, header};
+use warp::http::{HeaderName, HeaderValue, Method, header};
 
-/// How long requests may take to end once the server is to stop, and downloads.
+/// How long requests may take to end once no more are taken. Downloads have a time that is configured.
 const GRACE: Duration = Duration::from_millis(500);
-const DOWNLOAD_GRACE: Duration = Duration::from_secs(10);
 
-/// Serves connections until `stop`, then ends what is running within its grace.
-pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: impl Future<Output = ()>) {
+/// Serves connections until `stop`. From then on `/readyz` says that this process is to be asked no more, and for the time
+/// that `drain` gives it is nevertheless answered whoever asks; then what is running ends within its grace.
+pub async fn serve(listener: TcpListener, api: Arc<Api>, drain: Duration, stop: impl Future<Output = ()>) {
     let service = tower::ServiceBuilder::new().layer(cors(&api)).service(warp::service(routes::filter(api.clone())));
     let patience = Patience { stall: api.settings.stall, idle: api.settings.idle };
-    shared::server::serve(listener, TowerToHyperService::new(service), patience, stop, || grace(&api)).await;
+    let stop = async {
+        stop.await;
+        api.readiness.stop();
+        if !drain.is_zero() {
+            info!("stopping; still answering for {} s", drain.as_secs_f64());
+        }
+    };
+    let ending = Ending { drain, grace: || grace(&api) };
+    shared::server::serve(listener, TowerToHyperService::new(service), patience, stop, ending).await;
 }
 
 /// How long to wait for what is running: shortly for requests, longer where a download is among it.
@@ -27,8 +36,9 @@ fn grace(api: &Api) -> Duration {
     match api.downloads.count() {
         0 => GRACE,
         downloads => {
-            info!("waiting up to {} s for {downloads} downloads", DOWNLOAD_GRACE.as_secs());
-            DOWNLOAD_GRACE
+            let grace = api.settings.download_grace;
+            info!("waiting up to {} s for {downloads} downloads", grace.as_secs_f64());
+            grace.max(GRACE)
         }
     }
 }
@@ -57,5 +67,6 @@ fn cors(api: &Api) -> CorsLayer {
             header::ETAG,
             header::LINK,
             header::RETRY_AFTER,
+            HeaderName::from_static(AS_OF),
         ])
 }

@@ -25,12 +25,16 @@ pub(crate) async fn live(_: Arc<Api>, _: Request) -> Result<Response> {
     Ok(reply::json(&json!({"status": "ok"})))
 }
 
-/// `GET /readyz`: that the store can be asked.
+/// `GET /readyz`: that the store could be asked once, and this process is not about to end.
 pub(crate) async fn ready(api: Arc<Api>, _: Request) -> Result<Response> {
-    match summary(&api, &Viewer::anonymous()).await {
-        Ok(_) => Ok(reply::json(&json!({"status": "ok"}))),
-        Err(why) => Err(ApiError::Unavailable(why)),
+    if api.readiness.is_stopping() {
+        return Err(ApiError::Unavailable("This process is stopping.".to_owned()));
     }
+    if !api.readiness.has_reached() {
+        summary(&api, &Viewer::anonymous()).await.map_err(ApiError::Unavailable)?;
+        api.readiness.reach();
+    }
+    Ok(reply::json(&json!({"status": "ok"})))
 }
 
 /// `GET /status`
@@ -192,6 +196,11 @@ fn indexing(summary: Option<&Summary>) -> Value {
             "indexing_step": indexing_step.to_string(),
         },
         "coordination_state": summary.and_then(coordination),
+        // What was on the volume when the last walk began that came to its end, and what was told until the last change.
+        "complete_as_of": {
+            "scan": indexing.complete_as_of.map(time_text),
+            "event": summary.map(|summary| time_text(summary.updated)),
+        },
         "failing": {
             "count": summary.map_or(0, |summary| summary.failing),
             "first": summary.map(|summary| summary.first_failing.as_slice()).unwrap_or_default(),

@@ -70,6 +70,8 @@ async fn serve(
     // What listens on loopback is for this machine's users; pages in their browsers are not to get at it by a name that
     // leads here as well.
     settings.api.hosts = hosts.filter(|_| address.ip().is_loopback());
+    // Whoever presses Ctrl-C wants it to end.
+    let drain = settings.api.drain.unwrap_or_default();
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new(settings.api.search_timeout));
     let api = Api::new(store.clone(), volume.clone(), settings.api, settings.indexing.clone())
         .map_err(|error| error.to_string())?;
@@ -81,7 +83,7 @@ async fn serve(
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        () = api::server::serve(listener, api, stop) => Ok(()),
+        () = api::server::serve(listener, api, drain, stop) => Ok(()),
         () = introducing => Ok(()),
         ended = indexing => Err(format!("the indexer ended: {ended:?}")),
     }

@@ -9,7 +9,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use shared::config::{IndexingSettings, PostgresqlSettings};
 use shared::identity::{self, VolumePrefix};
-use shared::server::Patience;
+use shared::server::{Ending, Patience};
 use shared::store::StoreError;
 use shared::store::postgres::lease::{Candidate, Lease};
 use shared::store::postgres::listen::Ear;
@@ -357,5 +357,6 @@ async fn answer(listener: TcpListener, health: Arc<Health>) {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         async { Ok::<_, Infallible>(response) }
     });
-    server::serve(listener, service, PATIENCE, std::future::pending(), || GRACE).await;
+    let ending = Ending { drain: Duration::ZERO, grace: || GRACE };
+    server::serve(listener, service, PATIENCE, std::future::pending(), ending).await;
 }

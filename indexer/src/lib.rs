@@ -304,7 +304,7 @@ impl Indexer {
 
     /// Walks everything once, or what changed of it. True when it came to its end in time.
     async fn walk(&self, reason: Reason, walk: Walk, indexing: &mut Indexing) -> Result<bool, Failure> {
-        let begun = Instant::now();
+        let (begun, at) = (Instant::now(), clock::now());
         if reason.is_awaited() {
             indexing.in_progress = true;
             indexing.progress = Progress { indexing_step: Step::Starting, ..Progress::default() };
@@ -352,6 +352,9 @@ impl Indexer {
             timed_out,
             "walked everything"
         );
+        if !timed_out {
+            indexing.complete_as_of = Some(at);
+        }
         // What ended badly is made up for by any walk.
         if reason.is_awaited() || timed_out || indexing.progress.indexing_step != Step::Completed {
             indexing.in_progress = false;

@@ -91,6 +91,11 @@ pub const VARIABLES: &[Variable] = &[
     variable("STREAM_CHUNK_SIZE", "65536", "bytes per chunk of a download"),
     variable("DATE_FORMAT", "%Y-%m-%d", "of the dates in search requests, as strftime"),
     variable("DATABASE_URL", "", "PostgreSQL as postgres://USER:PASSWORD@HOST:PORT/DATABASE; wins over the next five"),
+    variable(
+        "DPD_READ_DATABASE_URL",
+        "",
+        "a hot standby of that server, in which dpd-api reads what it answers; what is written goes to the other",
+    ),
     variable("SKA_DATAPRODUCT_API_POSTGRESQL_HOST", "", "PostgreSQL's host, or the folder of its socket"),
     variable("SKA_DATAPRODUCT_API_POSTGRESQL_PORT", "5432", "PostgreSQL's port"),
     variable("SKA_DATAPRODUCT_API_POSTGRESQL_USER", "postgres", "PostgreSQL's user"),
@@ -192,6 +197,12 @@ pub const VARIABLES: &[Variable] = &[
     ),
     variable("DPD_STALL_SECONDS", "60", "how long a client may take nothing of its answer before it is cut off"),
     variable(
+        "DPD_DRAIN_SECONDS",
+        "",
+        "how long an API that was told to stop (SIGTERM) goes on taking requests, so that load balancers can turn from it; 8 for dpd-api and 0 for `dpd serve` where empty",
+    ),
+    variable("DPD_DOWNLOAD_GRACE_SECONDS", "30", "how long downloads that are running may go on after that"),
+    variable(
         "REACT_APP_SKA_DATAPRODUCT_DASHBOARD_URL",
         "http://localhost",
         "a URL of the dashboard's, of which the origin is allowed (CORS); a path, or set to nothing, where that is the API's own",
@@ -257,6 +268,10 @@ pub struct ApiSettings {
     pub idle: Duration,
     /// How long a client may take nothing of its answer.
     pub stall: Duration,
+    /// How long requests are still taken once the process was told to stop; `None`: as long as the program likes.
+    pub drain: Option<Duration>,
+    /// How long downloads may go on after that.
+    pub download_grace: Duration,
     /// How long a search in memory may take.
     pub search_timeout: Duration,
     /// What `/status` says; `None`: the program's own version.
@@ -340,6 +355,11 @@ impl ApiSettings {
             max_downloads: variables.count("DPD_MAX_DOWNLOADS", 1..=100_000)?,
             idle: variables.seconds("DPD_IDLE_SECONDS", 1..=86_400)?,
             stall: variables.seconds("DPD_STALL_SECONDS", 1..=86_400)?,
+            drain: match variables.text("DPD_DRAIN_SECONDS")?.is_empty() {
+                true => None,
+                false => Some(variables.seconds("DPD_DRAIN_SECONDS", 0..=3600)?),
+            },
+            download_grace: variables.seconds("DPD_DOWNLOAD_GRACE_SECONDS", 0..=86_400)?,
             search_timeout: variables.seconds("DPD_SEARCH_TIMEOUT_SECONDS", 1..=3600)?,
             version: (!version.is_empty()).then_some(version),
         })

@@ -148,6 +148,9 @@ pub struct Indexing {
     pub last_duration: Option<Duration>,
     /// When it ended.
     pub ended: Option<DateTime<Utc>>,
+    /// When the last walk of any kind began that came to its end: whatever was on the volume then is in the index.
+    #[serde(default)]
+    pub complete_as_of: Option<DateTime<Utc>>,
     /// Why the volume cannot be read, where it cannot.
     pub volume_error: Option<String>,
     /// How changes are noticed; `None` before the first walk.

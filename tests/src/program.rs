@@ -111,6 +111,8 @@ impl Daemons {
             .with("DPD_INDEXER_LISTEN", "127.0.0.1:0")
             .with("DPD_API_LISTEN", "127.0.0.1:0")
             .with("DPD_RECONCILE_SECONDS", "3600")
+            // No load balancer is to be told.
+            .with("DPD_DRAIN_SECONDS", "0")
     }
 
     /// The same with another variable, or another value of one.

@@ -11,6 +11,8 @@ use std::time::Duration;
 pub struct PostgresqlSettings {
     /// Which server and database.
     pub server: Server,
+    /// A hot standby of it, in which an API reads.
+    pub standby: Option<Server>,
     /// The schema of our tables.
     pub schema: String,
     /// Most connections of this process.
@@ -101,9 +103,11 @@ impl PostgresqlSettings {
     /// The first variable that cannot be used.
     pub fn read(variables: &Variables) -> Result<Option<PostgresqlSettings>, BadVariable> {
         let Some(server) = Server::read(variables)? else { return Ok(None) };
+        let standby = Server::at(variables, READ_URL)?;
         let name = |name| variables.value(name, NAME, identifier);
         Ok(Some(PostgresqlSettings {
             server,
+            standby,
             schema: name("SKA_DATAPRODUCT_API_POSTGRESQL_SCHEMA")?,
             // The indexer's own work takes up to three at once.
             connections: variables
@@ -116,6 +120,9 @@ impl PostgresqlSettings {
     }
 }
 
+/// The variables that hold URLs.
+const URL: &str = "DATABASE_URL";
+const READ_URL: &str = "DPD_READ_DATABASE_URL";
 /// The variables that hold for a URL as well, where it does not say itself.
 const PASSWORD_FILE: &str = "SKA_DATAPRODUCT_API_POSTGRESQL_PASSWORD_FILE";
 const SSLMODE: &str = "SKA_DATAPRODUCT_API_POSTGRESQL_SSLMODE";
@@ -123,19 +130,31 @@ const SSLROOTCERT: &str = "SKA_DATAPRODUCT_API_POSTGRESQL_SSLROOTCERT";
 
 impl Server {
     fn read(variables: &Variables) -> Result<Option<Server>, BadVariable> {
-        let url = variables.text("DATABASE_URL")?;
-        let mut server = match url.trim() {
-            "" => match Server::parts(variables)? {
-                Some(server) => server,
-                None => return Ok(None),
-            },
-            url => url::read(url).map_err(|expected| BadVariable::new("DATABASE_URL", url, expected))?,
-        };
+        if let Some(server) = Server::at(variables, URL)? {
+            return Ok(Some(server));
+        }
+        let Some(server) = Server::parts(variables)? else { return Ok(None) };
+        server.completed(variables, URL, "").map(Some)
+    }
+
+    /// The one that a variable holds the URL of.
+    fn at(variables: &Variables, name: &'static str) -> Result<Option<Server>, BadVariable> {
+        let url = variables.text(name)?;
+        let url = url.trim();
+        if url.is_empty() {
+            return Ok(None);
+        }
+        let server = url::read(url).map_err(|expected| BadVariable::new(name, url, expected))?;
+        server.completed(variables, name, url).map(Some)
+    }
+
+    /// The same with what other variables say, where `url`, which `name` holds, does not.
+    fn completed(mut self, variables: &Variables, name: &'static str, url: &str) -> Result<Server, BadVariable> {
         let file = variables.value(PASSWORD_FILE, "a file that can be read", readable)?;
         if let Some(file) = file
-            && (server.password.is_none() || url.trim().is_empty())
+            && (self.password.is_none() || url.is_empty())
         {
-            server.password_file = Some(file);
+            self.password_file = Some(file);
         }
         let mode = |name| {
             variables.value(name, TlsMode::NAMES, |mode| match mode {
@@ -147,22 +166,22 @@ impl Server {
             let file = "a PEM file with certificates that can be read";
             variables.value(name, file, |path| readable(path).filter(|path| path.as_deref().is_none_or(is_pem)))
         };
-        for (name, file) in
-            [("sslrootcert", &server.tls.root), ("sslcert", &server.tls.certificate), ("sslkey", &server.tls.key)]
+        for (key, file) in
+            [("sslrootcert", &self.tls.root), ("sslcert", &self.tls.certificate), ("sslkey", &self.tls.key)]
         {
             if file.as_ref().is_some_and(|file| readable(&file.to_string_lossy()).is_none()) {
-                return Err(BadVariable::new("DATABASE_URL", url, format!("a file that can be read in its {name}")));
+                return Err(BadVariable::new(name, url, format!("a file that can be read in its {key}")));
             }
         }
         let (own, theirs) = (mode(SSLMODE)?, mode("PGSSLMODE")?);
-        server.tls.mode = server.tls.mode.or(own).or(theirs);
+        self.tls.mode = self.tls.mode.or(own).or(theirs);
         let (own, theirs) = (root(SSLROOTCERT)?, root("PGSSLROOTCERT")?);
-        server.tls.root = server.tls.root.or(own).or(theirs);
+        self.tls.root = self.tls.root.or(own).or(theirs);
         // As PostgreSQL's own clients do: who names an authority wants it asked.
-        if server.tls.mode == Some(TlsMode::Require) && server.tls.root.is_some() {
-            server.tls.mode = Some(TlsMode::VerifyCa);
+        if self.tls.mode == Some(TlsMode::Require) && self.tls.root.is_some() {
+            self.tls.mode = Some(TlsMode::VerifyCa);
         }
-        Ok(Some(server))
+        Ok(self)
     }
 
     /// What the variables beside `DATABASE_URL` say.

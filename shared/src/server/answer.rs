@@ -5,7 +5,7 @@ use super::connections::{Client, Connection};
 use super::target;
 use crate::clock;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use hyper::header::{CONTENT_TYPE, DATE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{CONNECTION, CONTENT_TYPE, DATE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::service::Service;
 use hyper::{Request, Response, StatusCode};
 use std::future::Future;
@@ -54,6 +54,9 @@ fn finished<B: Body>(mut response: Response<Sent<B>>, connection: Arc<Connection
     let headers = response.headers_mut();
     // Browsers are to take answers for what they say they are.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if connection.is_draining() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     headers.extend(HeaderValue::try_from(date()).ok().map(|date| (DATE, date)));
     connection.answer(response.extensions_mut().remove());
     response.map(|body| Noted { body, end: End(connection) })

@@ -10,6 +10,7 @@
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -75,6 +76,8 @@ pub(super) struct Connections {
     limit: usize,
     state: Mutex<State>,
     changed: Notify,
+    /// Whether each connection is to end with its next answer.
+    draining: AtomicBool,
 }
 
 #[derive(Default)]
@@ -133,7 +136,13 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Connections {
     pub(super) fn new(limit: usize) -> Arc<Connections> {
-        Arc::new(Connections { limit, state: Mutex::default(), changed: Notify::new() })
+        let (state, changed, draining) = (Mutex::default(), Notify::new(), AtomicBool::new(false));
+        Arc::new(Connections { limit, state, changed, draining })
+    }
+
+    /// Has each connection end with its next answer.
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
     }
 
     /// Waits until another connection can be taken: there is room, or one that can make way.
@@ -213,6 +222,11 @@ impl State {
 }
 
 impl Connection {
+    /// Whether it is to end with its next answer.
+    pub(super) fn is_draining(&self) -> bool {
+        self.all.draining.load(Ordering::Relaxed)
+    }
+
     /// A request has arrived.
     pub(super) fn begin(&self) {
         let mut arrival = locked(&self.arrival);

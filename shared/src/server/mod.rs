@@ -50,6 +50,15 @@ pub struct Patience {
     pub idle: Duration,
 }
 
+/// How serving ends once it is to.
+pub struct Ending<G> {
+    /// For this long connections are still accepted and requests answered, each answer with `Connection: close`: whoever
+    /// leads clients here learns only by and by that it is to lead them elsewhere.
+    pub drain: Duration,
+    /// Asked when that is over: for how long what is running then may go on.
+    pub grace: G,
+}
+
 /// Listens on the address that a variable of the environment gives, and says so on standard output.
 ///
 /// # Errors
@@ -61,14 +70,14 @@ pub async fn listen(variable: &str, address: SocketAddr) -> Result<TcpListener, 
     Ok(listener)
 }
 
-/// Serves connections until `stop`, then lets what is running end within the time that `grace` gives it. An answer counts
-/// as ended when its connection is: what was made last is still to be sent.
+/// Serves connections until `stop`, and then as long as `ending` says. An answer counts as ended when its connection is:
+/// what was made last is still to be sent.
 pub async fn serve<S, B>(
     listener: TcpListener,
     service: S,
     patience: Patience,
     stop: impl Future<Output = ()>,
-    grace: impl FnOnce() -> Duration,
+    ending: Ending<impl FnOnce() -> Duration>,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send,
@@ -78,26 +87,33 @@ pub async fn serve<S, B>(
 {
     let graceful = GracefulShutdown::new();
     let connections = Connections::new(process::connections().min(CONNECTIONS));
-    tokio::pin!(stop);
-    loop {
-        let accepted = tokio::select! {
-            () = &mut stop => break,
-            accepted = accept(&listener, &connections) => accepted,
+    {
+        let accepting = async {
+            loop {
+                match accept(&listener, &connections).await {
+                    Ok((stream, from)) => {
+                        let service = service.clone();
+                        let connection = connections.open(from.ip());
+                        tokio::spawn(answer(stream, connection, service, patience, graceful.watcher()));
+                    }
+                    Err(error) => {
+                        warn!("no connection can be accepted: {error}");
+                        connections.evict();
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
         };
-        match accepted {
-            Ok((stream, from)) => {
-                let service = service.clone();
-                tokio::spawn(answer(stream, connections.open(from.ip()), service, patience, graceful.watcher()));
-            }
-            Err(error) => {
-                warn!("no connection can be accepted: {error}");
-                connections.evict();
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+        tokio::pin!(accepting);
+        tokio::select! {
+            () = stop => {}
+            never = &mut accepting => never,
         }
+        connections.drain();
+        let _ = tokio::time::timeout(ending.drain, accepting).await;
     }
     drop(listener);
-    let _ = tokio::time::timeout(grace(), graceful.shutdown()).await;
+    let _ = tokio::time::timeout((ending.grace)(), graceful.shutdown()).await;
 }
 
 async fn accept(listener: &TcpListener, connections: &Connections) -> std::io::Result<(TcpStream, SocketAddr)> {

@@ -9,6 +9,7 @@ pub mod postgres;
 
 use crate::access::{Ingested, Viewer};
 use crate::annotation::{Annotation, Draft, Part, Revision};
+use crate::clock;
 use crate::column::ColumnKeys;
 use crate::flow::{Flow, FlowId};
 use crate::folder::Folder;
@@ -286,6 +287,10 @@ pub trait Store: Send + Sync {
     async fn may_know(&self, folder: &Folder, viewer: &Viewer) -> Result<Option<bool>>;
     /// The keys that rows have.
     async fn keys(&self, viewer: &Viewer) -> Result<ColumnKeys>;
+    /// As of when what is read from now on is, at the least; `None` where that is not known.
+    async fn as_of(&self) -> Option<DateTime<Utc>> {
+        Some(clock::now())
+    }
     /// How the store and indexing stand, with at most `failing` failing files.
     async fn summary(&self, viewer: &Viewer, failing: usize) -> Result<Summary>;
 

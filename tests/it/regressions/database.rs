@@ -172,7 +172,7 @@ fn a_password_is_read_again_for_each_connection() {
     database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'dpd'");
     tests::wait_for("the listener", || (database.value(listening) == 1).then_some(()));
     volume.product("eb-2", "eb-a-20240101-2", "x: two");
-    tests::wait_for("an answer", || (api.get("/readyz").status == 200).then_some(()));
+    tests::wait_for("an answer", || (api.post("/dataproductsearch", &json!({})).status == 200).then_some(()));
     wait_for_hits(&api, "x:two", 1);
     indexer.wait_for_state("holding the lease");
     // A password that is not the right one is told as that, without itself and the user.
@@ -189,7 +189,7 @@ fn a_password_is_read_again_for_each_connection() {
     told("PASSWORD_FILE");
     told("No such file");
     write(&file, "zweites");
-    tests::wait_for("an answer", || (api.get("/readyz").status == 200).then_some(()));
+    tests::wait_for("an answer", || (api.post("/dataproductsearch", &json!({})).status == 200).then_some(()));
     for log in [indexer.log(), api.log()] {
         assert!(!log.contains("geheim") && !log.contains("zweites"), "{log}");
     }
@@ -300,7 +300,7 @@ fn connections_that_are_all_in_use_are_told_as_that() {
         tests::wait_for(why, || api.log().contains(why).then_some(()));
         drop(lock);
     });
-    tests::wait_for("an answer", || (api.get("/readyz").status == 200).then_some(()));
+    tests::wait_for("an answer", || (api.post("/dataproductsearch", &json!({})).status == 200).then_some(()));
 }
 
 #[test]
@@ -359,7 +359,7 @@ fn a_database_that_is_read_only_is_told_as_that_and_written_to_when_it_no_longer
     indexer.wait_for_status("the reason", |status| {
         status["waits_for"].as_str().is_some_and(|why| why.contains("PostgreSQL is read-only"))
     });
-    tests::wait_for("searches", || (api.get("/readyz").status == 200).then_some(()));
+    tests::wait_for("searches", || (api.post("/dataproductsearch", &json!({})).status == 200).then_some(()));
     for _ in 0..3 {
         for answer in writes(&api, &uid) {
             assert_eq!((answer.status, answer.header("retry-after")), (503, "5"), "{}", answer.json());

@@ -25,6 +25,14 @@ impl Standby {
         self.port
     }
 
+    /// The value that a query answers in the database that everybody has.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn value(&self, sql: &str) -> serde_json::Value {
+        Postgres::at("postgres", self.port).value(sql)
+    }
+
     /// Stops it: what the server commits from now on, it does not have.
     pub fn stop(&mut self) {
         self.keeper.stop();
@@ -55,7 +63,9 @@ impl Postgres {
     /// When it does not come up.
     pub fn standby(&self) -> Standby {
         let original = Original { port: self.port, streams: true };
-        let mut keeper = Keeper::new(&["fsync=on"], &parent(), Some(original));
+        // What is read there and in the way of what is replayed is cancelled at once.
+        let settings = ["fsync=on", "max_standby_streaming_delay=0"];
+        let mut keeper = Keeper::new(&settings, &parent(), Some(original));
         let started = ports().find(|port| match keeper.start(*port) {
             Ok(()) => true,
             Err(log) => {

@@ -22,6 +22,7 @@ mod merging;
 mod ownership;
 mod plan;
 mod read;
+mod replica;
 pub mod schema;
 mod seal;
 mod search;
@@ -37,6 +38,7 @@ mod write;
 
 pub use database::Database;
 use database::Session;
+pub use replica::ReplicatedStore;
 use transaction::Work;
 use volume::Answering;
 pub use volume::{Registered, prefix_by_name, prefix_of, registered};

@@ -76,8 +76,10 @@ impl View {
         }
         let sealed = sealed.cast_unsigned();
         let anew = View::default();
-        // Where segments were thrown away, what was in them is in the tail again, and was not read as that.
-        let follows = moment.history == before.moment.history && sealed >= before.sealed;
+        // Where segments were thrown away, what was in them is in the tail again, and was not read as that. And what is
+        // earlier than what is kept, as another connection's server may have it, does not follow on it.
+        let known = &before.moment;
+        let follows = moment.history == known.history && moment.revision >= known.revision && sealed >= before.sealed;
         let before = if follows { &**before } else { &anew };
         Ok(Arc::new(before.follow(moment, sealed, connection, prefix).await?))
     }
