@@ -75,7 +75,7 @@ impl Api {
         let auth = auth::Auth::new(&settings.access, store.clone(), &settings.root_path);
         let (limits, bodies) = (limits::Limits::new(&settings), Arc::default());
         let trouble = trouble::Trouble::default();
-        let (started, work) = (clock::now(), work::Work::new(turns::count())?);
+        let (started, work) = (clock::now(), work::Work::new()?);
         Ok(Arc::new(Api {
             store,
             volume,

@@ -13,6 +13,7 @@ use futures::stream;
 use serde_json::Value;
 use shared::access::Viewer;
 use shared::filter::Filter;
+use shared::process::slice::TimeSlice;
 use shared::query::{Place, Query};
 use shared::row::row;
 use shared::store::{Hit, StoreError};
@@ -85,7 +86,7 @@ impl Rows {
                 self.queries.pop_front();
             }
             if !hits.hits.is_empty() {
-                return Ok(text(&hits.hits));
+                return Ok(text(&hits.hits).await);
             }
         }
         Ok(String::new())
@@ -134,9 +135,10 @@ impl Rows {
     }
 }
 
-fn text(hits: &[Hit]) -> String {
-    let mut text = String::new();
+async fn text(hits: &[Hit]) -> String {
+    let (mut text, mut slice) = (String::new(), TimeSlice::begin());
     for hit in hits {
+        slice.step().await;
         separate(&mut text);
         text.push_str(&Value::from(row(hit.id, &hit.product, hit.size)).to_string());
     }

@@ -1,6 +1,6 @@
 //! Who makes an answer next. To make one from the store takes memory and a processor, so few are made at a time, and the others
-//! wait for a turn: one client's after another's. Of each client the newest request is first, in turn with the answers
-//! that are made in parts, of which each goes on after the others. So a crowd of requests keeps nobody waiting who comes
+//! wait for a turn: one client's after another's. Of each client few requests come in their order; of many the newest is
+//! first. In turn with them go the answers that are made in parts, of which each goes on after the others. So a crowd of requests keeps nobody waiting who comes
 //! after it, whether he has an address of his own or shares the crowd's, and of many long answers none waits for the end
 //! of another; and whoever has waited for longest, who may not even be there any more, is the one to be told to come again.
 
@@ -14,6 +14,8 @@ use tokio::sync::oneshot;
 /// How many answers are made at a time for each processor, since some of it is waiting for the database, and at the least.
 const PER_PROCESSOR: usize = 2;
 const LEAST: usize = 4;
+/// How many requests of one client may wait in their order: each soon has its turn.
+const FEW: usize = 8;
 /// How long a request waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -174,10 +176,14 @@ impl Queue {
         self.begin.len() + self.go_on.len()
     }
 
-    /// The newest of those that are to begin, and the one that has waited longest to go on, in turn.
+    /// One of those that are to begin, and the one that has waited longest to go on, in turn.
     fn next(&mut self) -> Option<Told> {
         self.began = !self.begin.is_empty() && (self.go_on.is_empty() || !self.began);
-        let next = if self.began { self.begin.pop_last() } else { self.go_on.pop_first() };
+        let next = match self.began {
+            true if self.begin.len() > FEW => self.begin.pop_last(),
+            true => self.begin.pop_first(),
+            false => self.go_on.pop_first(),
+        };
         next.map(|(_, told)| told)
     }
 }
@@ -253,11 +259,13 @@ mod tests {
     }
 
     #[test]
-    fn clients_take_turns_and_the_newest_of_each_is_first() {
+    fn clients_take_turns_and_the_newest_of_many_is_first() {
         let turns = Turns::new(1);
         let mut kept = vec![turns.turn(asker(ONE, 0), true).now_or_never().flatten().expect("a turn")];
-        let (mut waits, mut done) = (waits(&turns, [ONE, ONE, ONE, OTHER, OTHER]), [false; 5]);
-        for next in [4, 2, 3, 1, 0] {
+        let all = [ONE, ONE, ONE, ONE, ONE, ONE, ONE, ONE, ONE, ONE, OTHER, OTHER];
+        let (mut waits, mut done) = (waits(&turns, all), [false; 12]);
+        // The other's few in their order, and between them the newest of the one's, until those are few as well.
+        for next in [10, 9, 11, 8, 0, 1, 2, 3, 4, 5, 6, 7] {
             kept.remove(0);
             assert_eq!(over(&mut waits, &mut done, &mut kept), [(next, true)]);
         }
@@ -274,7 +282,7 @@ mod tests {
         let mut waits = order.map(|(arrival, begins)| Box::pin(turns.turn(asker(ONE, arrival), begins)) as Waits<'_>);
         waits.iter_mut().for_each(|wait| assert!(wait.as_mut().now_or_never().is_none()));
         let mut done = [false; 5];
-        for next in [4, 0, 3, 1, 2] {
+        for next in [3, 0, 4, 1, 2] {
             kept.remove(0);
             assert_eq!(over(&mut waits, &mut done, &mut kept), [(next, true)]);
         }

@@ -11,11 +11,11 @@ use tokio::task::JoinHandle;
 pub(crate) struct Work(Option<Runtime>);
 
 impl Work {
-    /// As many as there are processors, and one more for each of so many who are long at work, so that some are left for
-    /// what is soon done.
-    pub(crate) fn new(long: usize) -> io::Result<Work> {
+    /// As many as there are processors, and one more, so that one is left where work goes on for long without a pause. Each
+    /// more makes answers go from thread to thread, which costs more than it brings.
+    pub(crate) fn new() -> io::Result<Work> {
         let runtime =
-            Builder::new_multi_thread().worker_threads(long + processors()).thread_name("work").enable_all().build()?;
+            Builder::new_multi_thread().worker_threads(processors() + 1).thread_name("work").enable_all().build()?;
         Ok(Work(Some(runtime)))
     }
 

@@ -31,6 +31,8 @@ const RETRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// A file that was written longer ago than this is not being written: trying again soon would not help.
 const SETTLED: Duration = Duration::from_secs(60);
+/// The longest tick of a clock of fine times, several times over.
+const TICK: Duration = Duration::from_millis(100);
 /// How long a worker that has much to do keeps the storage path open. Opening it anew finds out that it is another folder.
 const KEPT_OPEN: Duration = Duration::from_millis(50);
 
@@ -280,8 +282,14 @@ impl Worker {
             self.watch.links(folder, root.is_linked(folder));
         }
         let (error, stamp) = match read {
-            Ok(found) => {
+            Ok(mut found) => {
                 self.told.forget(folder);
+                // Where something tells of a later change, that is heard.
+                let is_heard = self.watch.is_told_of_changes() && self.watch.covers(folder);
+                if !is_heard && is_doubtful(found.stamp, now()) {
+                    // No file is of this version, so the next walk reads it again.
+                    found.stamp.changed -= 1;
+                }
                 return self.send(Change::Found(found), hint.tickets);
             }
             Err(ReadError::Missing) => return self.missing(root, folder, hint),
@@ -342,6 +350,43 @@ fn count_failed(tickets: &[Ticket]) {
 
 /// Whether a file was last written so long ago that its writer is done.
 fn is_settled(stamp: Stamp) -> bool {
-    let now = clock::now().timestamp_nanos_opt().unwrap_or(i64::MAX);
-    now.saturating_sub(stamp.modified) > i64::try_from(SETTLED.as_nanos()).unwrap_or(i64::MAX)
+    is_older(stamp.modified, SETTLED, now())
+}
+
+/// Whether a file that was read at this time, in nanoseconds since 1970, may have been written once more without its version
+/// becoming another: within a tick of the clock that gives files their times. One that gives whole seconds may be another
+/// machine's, and not go as ours does.
+fn is_doubtful(stamp: Stamp, now: i64) -> bool {
+    let tick = if stamp.changed % 1_000_000_000 == 0 { SETTLED } else { TICK };
+    !is_older(stamp.changed, tick, now)
+}
+
+fn is_older(time: i64, than: Duration, now: i64) -> bool {
+    now.saturating_sub(time) > i64::try_from(than.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn now() -> i64 {
+    clock::now().timestamp_nanos_opt().unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_doubted_within_a_tick_of_its_clock() {
+        let second = 1_000_000_000;
+        for (changed, after, doubtful) in [
+            (5 * second + 7, second / 100, true),
+            (5 * second + 7, second, false),
+            (5 * second, second, true),
+            (5 * second, 59 * second, true),
+            (5 * second, 61 * second, false),
+            // A clock that is ahead of ours.
+            (5 * second, -30 * second, true),
+        ] {
+            let stamp = Stamp { changed, ..Stamp::default() };
+            assert_eq!(is_doubtful(stamp, changed + after), doubtful, "{changed} {after}");
+        }
+    }
 }

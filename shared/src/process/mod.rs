@@ -1,6 +1,7 @@
 //! What a process is to the operating system.
 
 mod place;
+pub mod slice;
 
 pub use place::Place;
 

@@ -3,8 +3,11 @@
 
 use super::{rows, try_search};
 use crate::daemons::{Site, wait_for_hits};
+use serde_json::json;
 use std::fs;
 use std::time::{Duration, Instant};
+use tests::postgres::Postgres;
+use tests::proxy::Proxy;
 use tests::volume::Volume;
 
 #[test]
@@ -67,4 +70,43 @@ fn a_search_may_wait_for_its_turn_for_as_long_as_it_may_take() {
             assert_eq!(rows(&answer).map(|rows| rows.len()), Some(300), "{}: {text:.300}", answer.status);
         }
     });
+}
+
+#[test]
+fn numbers_of_a_transaction_that_came_to_nothing_are_forgotten() {
+    let site = Site::new();
+    let proxy = Proxy::to(Postgres::shared().port());
+    let through = site.daemons.with("DATABASE_URL", site.database.url_through(proxy.port()));
+    // An hour is long enough for a lease not to be among what breaks off.
+    let indexer = through.with("INDEXING_HEARTBEAT_STALE_SECONDS", "3600").indexer();
+    indexer.wait_for_state("holding the lease");
+    indexer.wait_for_log("walked everything", 1);
+    let api = through.api();
+    for n in 0..5 {
+        let cuts = proxy.cuts();
+        proxy.cut_before_commit(1);
+        site.volume.product(&format!("eb-{n}"), &format!("eb-a-20240101-{n}"), &format!("new_{n}: found"));
+        tests::wait_for("a cut", || (proxy.cuts() > cuts).then_some(()));
+        wait_for_hits(&api, &format!("new_{n}:found"), 1);
+        let metadata = json!({"execution_block": format!("eb-b-20240101-{n}"), format!("own_{n}"): "found"});
+        proxy.cut_before_commit(1);
+        tests::wait_for("a write", || (api.post("/ingestnewmetadata", &metadata).status == 201).then_some(()));
+        wait_for_hits(&api, &format!("own_{n}:found"), 1);
+    }
+}
+
+#[test]
+fn segments_of_another_format_are_thrown_away_whenever_they_come() {
+    let site = Site::new();
+    site.products(300);
+    let (_indexer, api) = site.daemons.pair();
+    let sealed = "SELECT count(*) > 0 FROM segment";
+    wait_for_hits(&api, "x:before", 300);
+    tests::wait_for("a segment", || (site.database.value(sealed) == true).then_some(()));
+    // As an API of the release before leaves them.
+    site.database
+        .execute("UPDATE segment SET format = 1; UPDATE dpd_indexing_state SET revision = nextval('product_number')");
+    let foreign = "SELECT count(*) FROM segment WHERE format = 1";
+    tests::wait_for("their end", || (site.database.value(foreign) == 0).then_some(()));
+    wait_for_hits(&api, "x:before", 300);
 }

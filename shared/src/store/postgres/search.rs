@@ -7,6 +7,7 @@ use super::read::{self, HIT, hit};
 use super::view::{Sealed, View};
 use crate::access::Viewer;
 use crate::filter::{Filter, Key, Test};
+use crate::process::slice::TimeSlice;
 use crate::query::Query;
 use crate::segment::{self, Failed, Page, Pass, Question, Resolve, Sampler, Search, Segment};
 use crate::store::{Hit, Hits, Result, StoreError};
@@ -137,7 +138,7 @@ impl Searcher {
         let rows = page(&mut transaction, prefix, &found.numbers, &allowed).await?;
         transaction.commit().await?;
         // Documents may be large, and a transaction that stands idle for long is ended.
-        Ok(Hits { total: found.total, hits: hits(&rows, &found.numbers)? })
+        Ok(Hits { total: found.total, hits: hits(&rows, &found.numbers).await? })
     }
 
     async fn look(
@@ -346,9 +347,11 @@ async fn page(connection: &mut PgConnection, prefix: &str, numbers: &[u64], allo
 }
 
 /// The products in rows, in the order of these numbers. One that does not read is left out.
-fn hits(rows: &[PgRow], numbers: &[u64]) -> Result<Vec<Hit>> {
+async fn hits(rows: &[PgRow], numbers: &[u64]) -> Result<Vec<Hit>> {
     let mut hits = HashMap::with_capacity(rows.len());
+    let mut slice = TimeSlice::begin();
     for row in rows {
+        slice.step().await;
         match hit(row) {
             Ok(hit) => drop(hits.insert(row.try_get::<i64, _>("number")?.cast_unsigned(), hit)),
             Err(error) => warn!("a product is left out of a page: {error}"),
