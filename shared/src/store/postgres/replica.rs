@@ -101,10 +101,17 @@ impl ReplicatedStore {
             }
             return false;
         };
-        if is_standby && !self.passed_over.swap(true, Ordering::Relaxed) {
-            warn!("the standby (DPD_READ_DATABASE_URL) did not answer, and the primary is asked: {error}");
+        if is_standby {
+            self.pass_over(error);
         }
         true
+    }
+
+    /// Notes that the standby cannot be asked.
+    fn pass_over(&self, error: &StoreError) {
+        if !self.passed_over.swap(true, Ordering::Relaxed) {
+            warn!("the standby (DPD_READ_DATABASE_URL) did not answer, and the primary is asked: {error}");
+        }
     }
 
     /// Whether the standby has all that this process wrote. It is waited for a moment, once.
@@ -130,7 +137,7 @@ impl ReplicatedStore {
                 Ok((false, _)) if !written.overdue && begun.elapsed() < PATIENCE => tokio::time::sleep(LOOK).await,
                 Ok((false, _)) => break,
                 Err(error) => {
-                    debug!("up to where the standby has replayed is not known: {error}");
+                    self.pass_over(&error);
                     return false;
                 }
             }
