@@ -9,7 +9,7 @@ BENCH_VOLUME ?=
 SOAK_SECONDS ?= 60
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run test lint bench soak fuzz dev-db
+.PHONY: help run test rendered lint bench soak fuzz dev-db
 
 help: ## Lists what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -23,8 +23,16 @@ test: ## Installs what the tests need and runs all of them
 	cargo build --workspace --bins
 	cargo test --workspace --no-fail-fast
 
+rendered: ## Writes anew what the chart renders, and its list of values, for you to look at
+	@tests/prepare test
+	rm -f tests/charts/rendered/*.yaml
+	sed -i '/^<!-- values -->$$/,/^<!-- end of values -->/{/^<!--/!d}' charts/README.md
+	cargo build --workspace --bins
+	-cargo test --workspace --test it -- charts::rendered::values_of charts::values::the_readme >/dev/null 2>&1
+	git diff --stat -- charts tests/charts
+
 # The pure core must build by itself, and nothing that does I/O may come in by a dependency.
-lint: ## Format, clippy, links of the documentation, that the core is pure, and dependencies
+lint: ## Format, clippy, links of the documentation, that the core is pure, dependencies and chart
 	@tests/prepare lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
@@ -36,6 +44,7 @@ lint: ## Format, clippy, links of the documentation, that the core is pure, and 
 	@! cargo tree --package dpd --package api --package indexer --edges normal --prefix none | grep '^serde_yaml ' || \
 	  { echo 'lint: serde_yaml is for building alone: metadata is YAML 1.1'; exit 1; }
 	@tests/dependencies
+	@tests/charts/lint
 
 soak: ## Mixed load on the daemons for SOAK_SECONDS, while indexers are killed; what it finds ends it
 	@tests/prepare test

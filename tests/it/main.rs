@@ -2,6 +2,7 @@
 
 mod access;
 mod arrival;
+mod charts;
 mod cli;
 mod client;
 mod contract;
