@@ -6,10 +6,12 @@ SCALE ?=
 PART ?=
 BENCH_VOLUME ?=
 
+IMAGE ?= ska-dataproduct-index
+
 SOAK_SECONDS ?= 60
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run test rendered lint bench soak fuzz dev-db
+.PHONY: help run test rendered lint image bench soak fuzz dev-db
 
 help: ## Lists what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -32,7 +34,7 @@ rendered: ## Writes anew what the chart renders, and its list of values, for you
 	git diff --stat -- charts tests/charts
 
 # The pure core must build by itself, and nothing that does I/O may come in by a dependency.
-lint: ## Format, clippy, links of the documentation, that the core is pure, dependencies and chart
+lint: ## Format, clippy, links of the documentation, that the core is pure, dependencies, chart and image
 	@tests/prepare lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
@@ -45,6 +47,9 @@ lint: ## Format, clippy, links of the documentation, that the core is pure, depe
 	  { echo 'lint: serde_yaml is for building alone: metadata is YAML 1.1'; exit 1; }
 	@tests/dependencies
 	@tests/charts/lint
+
+image: ## Builds the image of the three programs, IMAGE:VERSION, with buildah, podman or docker
+	@tests/image "$(IMAGE)"
 
 soak: ## Mixed load on the daemons for SOAK_SECONDS, while indexers are killed; what it finds ends it
 	@tests/prepare test

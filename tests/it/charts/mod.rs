@@ -1,5 +1,6 @@
 //! The chart, rendered by Helm 3 and 4 as operators do: with the values of the charts before it and with those of deployments.
 
+mod image;
 mod programs;
 mod refusals;
 mod rendered;
