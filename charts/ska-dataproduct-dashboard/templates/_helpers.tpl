@@ -35,11 +35,11 @@ app: {{ include "dpd.name" . }}-dashboard
 {{- end }}
 
 {{- define "dpd.api.path" -}}
-{{ include "dpd.prefix" . }}/{{ .Values.api.ingress.path | trimAll "/" }}
+{{ printf "%s/%s" (include "dpd.prefix" .) (.Values.api.ingress.path | trimAll "/") | trimSuffix "/" }}
 {{- end }}
 
 {{- define "dpd.dashboard.path" -}}
-{{ include "dpd.prefix" . }}/{{ .Values.dashboard.ingress.path | trimAll "/" }}
+{{ printf "%s/%s" (include "dpd.prefix" .) (.Values.dashboard.ingress.path | trimAll "/") | trimSuffix "/" }}
 {{- end }}
 
 {{- define "dpd.claim" -}}

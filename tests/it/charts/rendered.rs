@@ -93,6 +93,31 @@ fn without_postgresql_it_is_one_pod_in_memory() {
 }
 
 #[test]
+fn paths_are_those_of_the_ingress_and_of_the_programs() {
+    for (set, api, dashboard) in [
+        ("api.ingress.path=/api/", "/integration/api", "/integration/dashboard"),
+        ("ingress.namespaced=false,api.ingress.path=a/b", "/a/b", "/dashboard"),
+        ("api.ingress.path=,dashboard.ingress.path=", "/integration", "/integration"),
+        ("ingress.namespaced=false,api.ingress.path=", "", "/dashboard"),
+    ] {
+        let objects = objects(&rendered("4", "0.19", &["--set", set]));
+        let path = |name: &str| {
+            let ingress = object(&objects, "Ingress", &format!("ska-dataproduct-dashboard-{name}-ingress"));
+            ingress["spec"]["rules"][0]["http"]["paths"][0]["path"].clone()
+        };
+        assert_eq!(path("api"), if api.is_empty() { "/" } else { api }, "{set}");
+        assert_eq!(path("dashboard"), format!("{dashboard}/(.*)"), "{set}");
+        let variables = pod(&deployments(&objects)[0])["containers"][0]["env"].clone();
+        for variable in [
+            json!({"name": "API_ROOT_PATH", "value": api}),
+            json!({"name": "REACT_APP_SKA_DATAPRODUCT_DASHBOARD_URL", "value": dashboard}),
+        ] {
+            assert!(variables.as_array().expect("variables").contains(&variable), "{set}: {variable}");
+        }
+    }
+}
+
+#[test]
 fn budgets_are_for_several_pods_alone() {
     for (replicas, budgets) in [("1", 0), ("2", 1)] {
         let more = ["--set", &format!("api.postgresql.host=pg,indexer.replicas=1,api.replicas={replicas}")];
@@ -166,7 +191,7 @@ fn notes_say_what_differs() {
     };
     for (values, more, says, does_not) in [
         ("0.12", &[][..], "- api.elasticsearch\n- api.vault\n- dashboard.vault\n- permissionsApi", "connections"),
-        ("0.19", &[], "the index is in memory, in one pod, whatever api.replicas says", "no effect"),
+        ("0.19", &[], "the index is in memory, in one pod at the most", "no effect"),
         ("0.18", &["--set=api.postgresql.host=pg"], "indexingHeartbeatStaleSeconds is 300", "in memory"),
         ("integration", &[], "up to\n44 connections: 10 for each of 2 API pods and 12 for each of 2", "StaleSeconds"),
         ("integration", &["--set=securityContext.runAsUser=null"], "a user of the cluster's choice", "10617"),
