@@ -84,11 +84,8 @@ DPD_READ_DATABASE_URL: {secretKeyRef: {name: {{ . | quote }}, key: DPD_READ_DATA
 {{- end }}
 
 {{- define "dpd.environment.indexer" -}}
+# Metrics are there as well.
 DPD_INDEXER_LISTEN: "0.0.0.0:8001"
-{{- if .Values.metrics.enabled }}
-# Where health is told.
-DPD_METRICS_LISTEN: "0.0.0.0:8001"
-{{- end }}
 {{- end }}
 
 {{- /* A container's `env`. Later maps win, and `null` takes a variable away. Takes a list of maps. */ -}}

@@ -107,6 +107,30 @@ fn programs_start_with_what_the_chart_sets_and_serve() {
     }
 }
 
+/// The ports that a container's program listens on.
+fn listens(container: &Value) -> Vec<u64> {
+    let command = container["command"].as_array().expect("words").iter().filter_map(Value::as_str).map(str::to_owned);
+    let variables = variables(container).into_iter().filter(|(name, _)| name.ends_with("_LISTEN"));
+    let addresses = command.chain(variables.map(|(_, address)| address));
+    let port = |address: String| address.strip_prefix("0.0.0.0:").map(|port| port.parse().expect("a port"));
+    addresses.filter_map(port).collect()
+}
+
+#[test]
+fn programs_listen_where_the_pod_says() {
+    for name in OLDER.into_iter().chain(["everything"]) {
+        for deployment in deployments(&objects(&rendered("4", name, &[]))) {
+            let container = &pod(&deployment)["containers"][0];
+            let ports = container["ports"].as_array().expect("ports").iter();
+            let mut told: Vec<_> = ports.filter_map(|port| port["containerPort"].as_u64()).collect();
+            let mut listens = listens(container);
+            told.sort_unstable();
+            listens.sort_unstable();
+            assert_eq!(listens, told, "{name}, {}: each port once", container["name"]);
+        }
+    }
+}
+
 #[test]
 fn the_chart_sets_what_programs_read() {
     for name in OLDER.into_iter().chain(["everything"]) {

@@ -193,7 +193,7 @@ fn notes_say_what_differs() {
         ("0.12", &[][..], "- api.elasticsearch\n- api.vault\n- dashboard.vault\n- permissionsApi", "connections"),
         ("0.19", &[], "the index is in memory, in one pod at the most", "no effect"),
         ("0.18", &["--set=api.postgresql.host=pg"], "indexingHeartbeatStaleSeconds is 300", "in memory"),
-        ("integration", &[], "up to\n44 connections: 10 for each of 2 API pods and 12 for each of 2", "StaleSeconds"),
+        ("integration", &[], "up to\n42 connections: 10 for each of 2 API pods and 11 for each of 2", "StaleSeconds"),
         ("integration", &["--set=securityContext.runAsUser=null"], "a user of the cluster's choice", "10617"),
         (
             "dev-environment",
