@@ -2,6 +2,8 @@
 
 mod access;
 mod arrival;
+// What renders the chart is for this architecture alone.
+#[cfg(target_arch = "x86_64")]
 mod charts;
 mod cli;
 mod client;
