@@ -7,14 +7,11 @@ use crate::request::{Request, text};
 use crate::{Api, lookup};
 use futures::stream;
 use serde_json::{Map, Value, json};
-use shared::annotation::{Annotation, Draft, Part, Revision};
+use shared::annotation::{self, Annotation, Draft, Part, Revision};
 use shared::store::{ANNOTATIONS, Lookup, StoreError};
 use std::sync::Arc;
 use uuid::Uuid;
 use warp::http::StatusCode;
-
-/// The longest text, in bytes.
-const TEXT_LIMIT: usize = 64 * 1024;
 
 /// The answer by contract, misspelling and all.
 fn no_postgresql() -> Value {
@@ -80,15 +77,7 @@ fn needed(name: &str) -> ApiError {
 /// What is to be written.
 fn annotation_text(body: &Map<String, Value>) -> Result<String> {
     let text = text(body, "annotation_text")?.ok_or_else(|| needed("annotation_text"))?;
-    if text.trim().is_empty() {
-        return Err(ApiError::BadRequest("annotation_text is empty.".to_owned()));
-    }
-    if text.len() > TEXT_LIMIT {
-        return Err(ApiError::BadRequest(format!("annotation_text is longer than {TEXT_LIMIT} bytes.")));
-    }
-    if text.contains('\0') {
-        return Err(ApiError::BadRequest("annotation_text must not contain U+0000.".to_owned()));
-    }
+    annotation::check(text).map_err(|error| ApiError::BadRequest(format!("annotation_text {error}.")))?;
     Ok(text.to_owned())
 }
 

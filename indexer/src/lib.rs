@@ -8,6 +8,7 @@
 pub mod daemon;
 mod dlm;
 mod hashed;
+pub mod import;
 mod ingest;
 mod lease;
 mod measure;

@@ -1,6 +1,7 @@
 //! `dpd-indexer`, the daemon that keeps an index in PostgreSQL in step with a volume.
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use indexer::import;
 use shared::config::{self, IndexingSettings, Logging, PostgresqlSettings, Variables, VolumeSettings};
 use shared::store::postgres::{Database, schema};
 use shared::telemetry::{self, say};
@@ -16,8 +17,11 @@ use tokio::runtime::Runtime;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// How long a connection may be asked for by `migrate`.
+/// How long a piece of work of `migrate` or of an import may take.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// The exit code that says that something is left to be done by people.
+const SOMETHING_LEFT: u8 = 3;
 
 /// Keep the index of a volume's data products in PostgreSQL up to date.
 ///
@@ -35,7 +39,22 @@ struct Arguments {
 enum Command {
     /// Make the database's tables, or bring them up to date, and end. The daemon does so itself when it starts.
     Migrate,
+    /// Take over the annotations of the service before this one, from its table in the same database.
+    ///
+    /// Ids are kept, since clients hold them. What was taken over before is passed over, so that it may be run again, also
+    /// while the old service, indexers and APIs run: what was written anew there since is written anew here. The volume must
+    /// have been indexed once. Rows without an author are kept as anonymous's, and those without a time as of 1970-01-01.
+    ///
+    /// What became of the rows is told on standard output. Nothing of the old service's is changed.
+    #[command(after_help = IMPORT_EXIT_CODES)]
+    ImportAnnotations(import::Arguments),
 }
+
+/// What the exit codes of an import say.
+const IMPORT_EXIT_CODES: &str = "Exit codes:
+  0  all annotations that can be kept are here
+  2  it could not be done; what was taken over until then stays
+  3  some were left out, since their ids are other annotations' here";
 
 fn main() -> ExitCode {
     let matches = Arguments::command().after_long_help(config::help()).get_matches();
@@ -44,7 +63,7 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(problem) => {
             eprintln!("dpd-indexer: {problem}");
             ExitCode::from(2)
@@ -52,8 +71,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The error is a line for people.
-fn run(command: Option<&Command>) -> Result<(), String> {
+/// Answers the exit code. The error is a line for people.
+fn run(command: Option<&Command>) -> Result<u8, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let variables = Variables::of_process();
     let logging = Logging::read(&variables).map_err(|error| text(&error))?;
@@ -64,18 +83,32 @@ fn run(command: Option<&Command>) -> Result<(), String> {
     telemetry::start(&logging, io::stderr, io::stderr().is_terminal());
     let runtime = Runtime::new().map_err(|error| text(&error))?;
     let result = match command {
-        Some(Command::Migrate) => runtime.block_on(migrate(&postgresql)),
+        Some(Command::Migrate) => runtime.block_on(migrate(&postgresql)).map(|()| 0),
+        Some(Command::ImportAnnotations(arguments)) => {
+            let volume = VolumeSettings::read(&variables, None).map_err(|error| text(&error))?;
+            let volume = Arc::new(Volume::new(&volume));
+            let import = async {
+                let database = Database::new(&postgresql, "dpd-indexer import-annotations", 4, LIMIT)?;
+                import::run(database, volume, arguments).await
+            };
+            let is_complete = runtime.block_on(import).map_err(|error| text(&error));
+            is_complete.map(|complete| if complete { 0 } else { SOMETHING_LEFT })
+        }
         None => {
             let volume = VolumeSettings::read(&variables, None).map_err(|error| text(&error))?;
             let indexing = IndexingSettings::read(&variables).map_err(|error| text(&error))?;
             let listen = config::listen(&variables, "DPD_INDEXER_LISTEN").map_err(|error| text(&error))?;
             process::allow_many_connections();
-            runtime.block_on(async {
-                let stop = process::stop().map_err(|error| text(&error))?;
-                let listener = server::listen("DPD_INDEXER_LISTEN", listen).await?;
-                let volume = Arc::new(Volume::new(&volume));
-                indexer::daemon::run(volume, indexing, postgresql, listener, stop).await.map_err(|error| text(&error))
-            })
+            runtime
+                .block_on(async {
+                    let stop = process::stop().map_err(|error| text(&error))?;
+                    let listener = server::listen("DPD_INDEXER_LISTEN", listen).await?;
+                    let volume = Arc::new(Volume::new(&volume));
+                    indexer::daemon::run(volume, indexing, postgresql, listener, stop)
+                        .await
+                        .map_err(|error| text(&error))
+                })
+                .map(|()| 0)
         }
     };
     // Reads of a volume that does not answer must not keep the process.

@@ -1,9 +1,44 @@
 //! Annotations: texts that people add to products. They hang on the product's uid and outlive its absence.
 
+pub mod old;
+
 use crate::status::as_time;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
+
+/// Whose annotations are where nobody is known.
+pub const ANONYMOUS: &str = "anonymous";
+
+/// The longest text, in bytes.
+pub const TEXT_LIMIT: usize = 64 * 1024;
+
+/// Why a text cannot be an annotation's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadText {
+    /// There is nothing in it.
+    #[error("is empty")]
+    Empty,
+    /// It is longer than [`TEXT_LIMIT`].
+    #[error("is longer than {TEXT_LIMIT} bytes")]
+    TooLong,
+    /// It has a character that PostgreSQL's text cannot hold.
+    #[error("must not contain U+0000")]
+    Nul,
+}
+
+/// Holds that a text can be an annotation's.
+///
+/// # Errors
+/// Why it cannot.
+pub fn check(text: &str) -> Result<(), BadText> {
+    match () {
+        () if text.trim().is_empty() => Err(BadText::Empty),
+        () if text.len() > TEXT_LIMIT => Err(BadText::TooLong),
+        () if text.contains('\0') => Err(BadText::Nul),
+        () => Ok(()),
+    }
+}
 
 /// An annotation, as the contract names its fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -18,6 +18,7 @@ mod hardening;
 mod hardship;
 mod harness;
 mod history;
+mod moving;
 mod old_faults;
 mod regressions;
 mod resume;

@@ -17,6 +17,7 @@ use permissions::{Failure, Permissions};
 use serde_json::{Value, json};
 use session::Sessions;
 use shared::access::{Standing, Viewer};
+use shared::annotation::ANONYMOUS;
 use shared::config::{AccessSettings, Guarded, Ingest};
 use shared::store::Store;
 use std::sync::Arc;
@@ -24,8 +25,6 @@ use std::time::{Duration, Instant};
 use token::{Credentials, Token, credentials};
 use warp::http::{HeaderMap, HeaderValue, Method, header};
 
-/// Who writes where nobody is asked who he is.
-const ANONYMOUS: &str = "anonymous";
 /// How long `/status` waits to learn who asks: it has to answer within a second, whoever is down. What comes later is known
 /// when it is asked next.
 const STATUS_PATIENCE: Duration = Duration::from_millis(200);

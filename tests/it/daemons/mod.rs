@@ -1,13 +1,13 @@
 //! `dpd-indexer` and `dpd-api` as processes on one database, while nothing fails: what is on the volume shows in the API.
 //! [`annotations`] are about what people add to it, [`probes`] about what load balancers are told, [`restarts`] about what
-//! is known from before, [`status`] about how both programs say that they are, [`setup`] about databases that are not ready, [`standby`] about one that has a standby,
-//! [`volumes`] about which volume it is.
+//! is known from before, [`status`] about how both programs say that they are, [`setup`] about databases that are not ready,
+//! [`standby`] about one that has a standby, [`volumes`] about which volume it is.
 
 mod annotations;
 mod ownership;
 mod probes;
 mod restarts;
-mod setup;
+pub(crate) mod setup;
 mod standby;
 mod status;
 mod volumes;

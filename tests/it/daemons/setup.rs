@@ -10,14 +10,14 @@ use tests::program::{Daemons, Server, binary};
 use tests::volume::Volume;
 
 /// Runs a program that is expected to end.
-fn run(daemons: &Daemons, program: &str, arguments: &[&str]) -> Output {
+pub(crate) fn run(daemons: &Daemons, program: &str, arguments: &[&str]) -> Output {
     // Ended if it does not: it is a daemon.
     let mut command = daemons.command("timeout");
     command.arg("60").arg(binary(program)).args(arguments).output().expect("its end")
 }
 
 /// The one line that a program which cannot work says.
-pub(super) fn refused(daemons: &Daemons, program: &str, arguments: &[&str]) -> String {
+pub(crate) fn refused(daemons: &Daemons, program: &str, arguments: &[&str]) -> String {
     let output = run(daemons, program, arguments);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");

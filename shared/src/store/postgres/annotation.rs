@@ -5,7 +5,8 @@ use super::columns::{Cells, day};
 use crate::annotation::{Annotation, Draft, Part, Revision};
 use crate::filter::{Comparison, Test, Text, fold};
 use crate::store::{ANNOTATIONS, Result};
-use sqlx::{PgConnection, Postgres, QueryBuilder};
+use chrono::{DateTime, Utc};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 /// How many annotations are read at once, and about how many bytes of them.
@@ -92,6 +93,62 @@ pub(super) async fn create(connection: &mut PgConnection, prefix: &str, draft: &
     Ok(created.rows_affected() > 0)
 }
 
+/// Adds annotations that were written elsewhere, with their own numbers and times or, where these are not to be kept, with
+/// numbers that are free. Answers how many: what has a number that is another's by now is left out.
+pub(super) async fn keep(
+    connection: &mut PgConnection,
+    prefix: &str,
+    annotations: &[&Annotation],
+    with_numbers: bool,
+) -> Result<u64> {
+    let cells: Vec<Cells> = annotations.iter().map(|own| Cells::of(&own.annotation_text.clone().into())).collect();
+    let id = if with_numbers { "n.id" } else { "nextval(pg_get_serial_sequence('annotation', 'id'))" };
+    let sql = format!(
+        "INSERT INTO annotation (id, volume_prefix, data_product_uid, annotation_text, user_principal_name, \
+         timestamp_created, timestamp_modified, value, day) OVERRIDING SYSTEM VALUE \
+         SELECT {id}, $1, n.uid, n.text, n.author, n.created, n.modified, n.value, n.day FROM \
+         unnest($2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::bytea[], $9::int[]) \
+         n(id, uid, text, author, created, modified, value, day) ON CONFLICT (id) DO NOTHING"
+    );
+    let kept = sqlx::query(AssertSqlSafe(sql))
+        .bind(prefix)
+        .bind(annotations.iter().map(|own| own.annotation_id).collect::<Vec<_>>())
+        .bind(annotations.iter().map(|own| own.data_product_uid).collect::<Vec<_>>())
+        .bind(annotations.iter().map(|own| own.annotation_text.as_str()).collect::<Vec<_>>())
+        .bind(annotations.iter().map(|own| own.user_principal_name.as_str()).collect::<Vec<_>>())
+        .bind(annotations.iter().map(|own| own.timestamp_created).collect::<Vec<_>>())
+        .bind(annotations.iter().map(|own| own.timestamp_modified).collect::<Vec<_>>())
+        .bind(cells.iter().map(|cells| cells.value.as_slice()).collect::<Vec<_>>())
+        .bind(cells.iter().map(|cells| cells.day).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(kept.rows_affected())
+}
+
+/// Writes a text and its time in place of an annotation's.
+pub(super) async fn replace(
+    connection: &mut PgConnection,
+    prefix: &str,
+    id: i64,
+    text: &str,
+    modified: Option<DateTime<Utc>>,
+) -> Result<()> {
+    let Cells { value, day } = Cells::of(&text.into());
+    sqlx::query(
+        "UPDATE annotation SET annotation_text = $3, value = $4, day = $5, \
+         timestamp_modified = coalesce($6, clock_timestamp()) WHERE volume_prefix = $1 AND id = $2",
+    )
+    .bind(prefix)
+    .bind(id)
+    .bind(text)
+    .bind(value)
+    .bind(day)
+    .bind(modified)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 pub(super) async fn product_of(connection: &mut PgConnection, prefix: &str, id: i64) -> Result<Option<Uuid>> {
     let product = sqlx::query_scalar("SELECT data_product_uid FROM annotation WHERE volume_prefix = $1 AND id = $2");
     Ok(product.bind(prefix).bind(id).fetch_optional(connection).await?)
@@ -112,24 +169,13 @@ pub(super) async fn update(connection: &mut PgConnection, prefix: &str, id: i64,
         Some(author) if author != draft.author => return Ok(Revision::NotTheAuthor),
         Some(_) => {}
     }
-    let Cells { value, day } = Cells::of(&draft.text.clone().into());
-    sqlx::query(
-        "UPDATE annotation SET annotation_text = $3, value = $4, day = $5, timestamp_modified = clock_timestamp() \
-         WHERE volume_prefix = $1 AND id = $2",
-    )
-    .bind(prefix)
-    .bind(id)
-    .bind(&draft.text)
-    .bind(value)
-    .bind(day)
-    .execute(&mut *connection)
-    .await?;
+    replace(connection, prefix, id, &draft.text, None).await?;
     touch(connection, prefix, &[draft.product]).await?;
     Ok(Revision::Done)
 }
 
 /// A search by annotation answers differently from now on, to those who may see the products.
-async fn touch(connection: &mut PgConnection, prefix: &str, products: &[Uuid]) -> Result<()> {
+pub(super) async fn touch(connection: &mut PgConnection, prefix: &str, products: &[Uuid]) -> Result<()> {
     sqlx::query("UPDATE dpd_indexing_state SET updated_at = clock_timestamp() WHERE volume_prefix = $1")
         .bind(prefix)
         .execute(&mut *connection)

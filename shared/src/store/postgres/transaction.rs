@@ -74,6 +74,7 @@ impl PostgresStore {
         let written = match &work {
             Work::Changes(changes) => (writer.apply(changes).await?, Ingested::Taken),
             Work::Ingest(derived, viewer) => (Vec::new(), writer.ingest(derived, viewer).await?),
+            Work::IngestFirst(derived) => (Vec::new(), writer.ingest_first(derived).await?),
             Work::Placeholders => {
                 writer.place_all().await?;
                 (Vec::new(), Ingested::Taken)
@@ -116,6 +117,8 @@ pub(super) struct Locked {
 pub(super) enum Work<'a> {
     Changes(Vec<Prepared<'a>>),
     Ingest(Derived<'a>, &'a Viewer),
+    /// Where nothing is there yet.
+    IngestFirst(Derived<'a>),
     /// Those of flows.
     Placeholders,
 }
@@ -125,7 +128,7 @@ impl<'a> Work<'a> {
     fn derived(&self) -> Vec<&Derived<'a>> {
         match self {
             Work::Changes(changes) => changes.iter().filter_map(|(_, derived)| derived.as_ref()).collect(),
-            Work::Ingest(derived, _) => vec![derived],
+            Work::Ingest(derived, _) | Work::IngestFirst(derived) => vec![derived],
             Work::Placeholders => Vec::new(),
         }
     }

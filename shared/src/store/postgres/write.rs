@@ -73,6 +73,14 @@ impl Writer<'_> {
         Ok(ingested)
     }
 
+    /// The same where there is nothing under its uid, whoever brings it; what is there stays.
+    pub(super) async fn ingest_first(&mut self, derived: &Derived<'_>) -> Result<Ingested> {
+        match dictionary::guard_of(self.connection, self.prefix, derived.product.uid).await? {
+            Some(_) => Ok(Ingested::Kept),
+            None => self.ingest(derived, &Viewer::unrestricted()).await,
+        }
+    }
+
     async fn round(&mut self, changes: &[Prepared<'_>]) -> Result<Vec<Outcome>> {
         let before = self.before(changes).await?;
         let rules = changes.iter().filter_map(|(_, derived)| Some(&derived.as_ref()?.product.access));
