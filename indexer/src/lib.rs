@@ -12,6 +12,7 @@ pub mod import;
 mod ingest;
 mod lease;
 mod measure;
+pub mod migrate;
 mod mounts;
 mod queue;
 mod reconcile;

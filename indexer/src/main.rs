@@ -1,10 +1,10 @@
 //! `dpd-indexer`, the daemon that keeps an index in PostgreSQL in step with a volume.
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use indexer::import;
+use indexer::{import, migrate};
 use shared::config::{self, IndexingSettings, Logging, PostgresqlSettings, Variables, VolumeSettings};
-use shared::store::postgres::{Database, schema};
-use shared::telemetry::{self, say};
+use shared::store::postgres::Database;
+use shared::telemetry;
 use shared::volume::Volume;
 use shared::{process, server};
 use std::io::{self, IsTerminal};
@@ -38,7 +38,8 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Make the database's tables, or bring them up to date, and end. The daemon does so itself when it starts.
-    Migrate,
+    #[command(after_help = MIGRATE_EXIT_CODES)]
+    Migrate(migrate::Arguments),
     /// Take over the annotations of the service before this one, from its table in the same database.
     ///
     /// Ids are kept, since clients hold them. What was taken over before is passed over, so that it may be run again, also
@@ -49,6 +50,12 @@ enum Command {
     #[command(after_help = IMPORT_EXIT_CODES)]
     ImportAnnotations(import::Arguments),
 }
+
+/// What the exit codes of a migration say.
+const MIGRATE_EXIT_CODES: &str = "Exit codes:
+  0  the tables are as this program needs them
+  2  it could not be done, or (--check) could not be found out
+  3  (--check) something is to be done";
 
 /// What the exit codes of an import say.
 const IMPORT_EXIT_CODES: &str = "Exit codes:
@@ -83,7 +90,10 @@ fn run(command: Option<&Command>) -> Result<u8, String> {
     telemetry::start(&logging, io::stderr, io::stderr().is_terminal());
     let runtime = Runtime::new().map_err(|error| text(&error))?;
     let result = match command {
-        Some(Command::Migrate) => runtime.block_on(migrate(&postgresql)).map(|()| 0),
+        Some(Command::Migrate(arguments)) => {
+            let clear = runtime.block_on(migrate::run(&postgresql, LIMIT, arguments)).map_err(|error| text(&error));
+            clear.map(|clear| if clear { 0 } else { SOMETHING_LEFT })
+        }
         Some(Command::ImportAnnotations(arguments)) => {
             let volume = VolumeSettings::read(&variables, None).map_err(|error| text(&error))?;
             let volume = Arc::new(Volume::new(&volume));
@@ -114,14 +124,4 @@ fn run(command: Option<&Command>) -> Result<u8, String> {
     // Reads of a volume that does not answer must not keep the process.
     runtime.shutdown_background();
     result
-}
-
-async fn migrate(postgresql: &PostgresqlSettings) -> Result<(), String> {
-    let migrate = async {
-        let database = Database::new(postgresql, "dpd-indexer migrate", 1, LIMIT)?;
-        schema::migrate(&database, &postgresql.state_name).await
-    };
-    let changed = migrate.await.map_err(|error: shared::store::StoreError| error.to_string())?;
-    say(if changed { "the database's tables are up to date now" } else { "the database's tables were up to date" });
-    Ok(())
 }

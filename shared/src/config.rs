@@ -117,6 +117,11 @@ pub const VARIABLES: &[Variable] = &[
         "a PEM file with certificates of authorities that are trusted beside the public ones; where empty as PGSSLROOTCERT says",
     ),
     variable("SKA_DATAPRODUCT_API_POSTGRESQL_SCHEMA", "public", "the schema of our tables, made where it is missing"),
+    variable(
+        "DPD_FOREIGN_TABLES",
+        "refuse",
+        "tables that have a name of ours in that schema and are not ours: refuse (the programs do not start) or rename (they are kept as …_before_0001; whoever uses them loses them)",
+    ),
     variable("DPD_POSTGRESQL_CONNECTIONS", "10", "most connections of one process to PostgreSQL"),
     variable("DPD_POSTGRESQL_TIMEOUT_SECONDS", "10", "how long PostgreSQL may take for what a request needs"),
     variable("DPD_SEARCH_CACHE_MIB", "48", "how much an API keeps of what searches read in PostgreSQL, in MiB"),

@@ -23,6 +23,8 @@ pub struct PostgresqlSettings {
     pub search_cache: u64,
     /// A name under which the coordination table is shown as well.
     pub state_name: String,
+    /// Whether relations that are there under our names, and are not ours, are renamed.
+    pub renames_others: bool,
 }
 
 /// A PostgreSQL server and a database on it. What is not said is what PostgreSQL's own clients would take.
@@ -116,6 +118,11 @@ impl PostgresqlSettings {
             timeout: variables.seconds("DPD_POSTGRESQL_TIMEOUT_SECONDS", 1..=3600)?,
             search_cache: variables.number("DPD_SEARCH_CACHE_MIB", 1..=1_000_000).map(|mebibytes| mebibytes << 20)?,
             state_name: name("INDEXING_STATE_TABLE_NAME")?,
+            renames_others: variables.value("DPD_FOREIGN_TABLES", "refuse or rename", |text| match text {
+                "refuse" => Some(false),
+                "rename" => Some(true),
+                _ => None,
+            })?,
         }))
     }
 }

@@ -96,7 +96,7 @@ fn tables_of_a_role_that_ours_is_a_member_of_are_ours() {
     // As an administrator has it made who hands it on.
     database.execute(&format!("SET ROLE {role}; CREATE TABLE annotation (old text); RESET ROLE"));
     let url = database.url().replace("postgres@", &format!("{member}@"));
-    let indexer = Daemons::of(volume.path(), &url).indexer();
+    let indexer = Daemons::of(volume.path(), &url).with("DPD_FOREIGN_TABLES", "rename").indexer();
     indexer.wait_for_state("holding the lease");
     indexer.wait_for_log("it is annotation_before_0001 now", 1);
     drop(indexer);

@@ -73,6 +73,7 @@ fn what_cannot_be_started_says_why_in_one_line() {
         (both, "PERSISTENT_STORAGE_PATH", "", "the volume's folder"),
         (both, "SKA_DATAPRODUCT_API_POSTGRESQL_SCHEMA", "a-b", "'a-b'"),
         (both, "INDEXING_STATE_TABLE_NAME", "x;", "'x;'"),
+        (both, "DPD_FOREIGN_TABLES", "drop", "refuse or rename"),
         (both, "DPD_POSTGRESQL_CONNECTIONS", "1", "from 3 to 1000"),
         (both, "INDEXING_HEARTBEAT_STALE_SECONDS", "1", "from 2 to"),
         (both, "RUST_LOG", "a=b=c", "RUST_LOG"),
@@ -199,7 +200,7 @@ fn foreign_tables_of_our_names_are_kept() {
          INSERT INTO annotation (annotation_text) VALUES ('old'); \
          CREATE VIEW who AS SELECT indexed_by FROM dpd_indexing_state",
     );
-    let daemons = Daemons::of(volume.path(), &database.url());
+    let daemons = Daemons::of(volume.path(), &database.url()).with("DPD_FOREIGN_TABLES", "rename");
     let (indexer, api) = daemons.pair();
     assert_eq!(api.folders(), ["eb-1"]);
     let kept = database.rows("SELECT * FROM dpd_indexing_state_before_0001");

@@ -1,6 +1,8 @@
-//! Moving over from the service before this one: [`import`] takes over what people wrote.
+//! Moving over from the service before this one: [`import`] takes over what people wrote, [`migrate`] says beforehand what
+//! becomes of the tables.
 
 mod import;
+mod migrate;
 
 use crate::daemons::setup;
 use tests::program::Daemons;

@@ -46,6 +46,7 @@ pub struct Database {
     schema: String,
     limit: Duration,
     search_cache: u64,
+    renames_others: bool,
     health: Arc<Health>,
     fitness: Arc<Fitness>,
 }
@@ -183,12 +184,18 @@ impl Database {
             })
             .connect_lazy_with(connector.configured());
         let (connector, schema, search_cache) = (Arc::new(connector), settings.schema.clone(), settings.search_cache);
-        Ok(Database { pool, connector, connections, schema, limit, search_cache, health, fitness })
+        let renames_others = settings.renames_others;
+        Ok(Database { pool, connector, connections, schema, limit, search_cache, renames_others, health, fitness })
     }
 
     /// Our schema's name.
     pub(super) fn schema(&self) -> &str {
         &self.schema
+    }
+
+    /// Whether relations that have our names and are others' are renamed.
+    pub(super) fn renames_others(&self) -> bool {
+        self.renames_others
     }
 
     /// How long one piece of work may take.

@@ -21,6 +21,7 @@ pub mod lease;
 pub mod listen;
 mod merging;
 pub mod old_tables;
+pub mod outlook;
 mod ownership;
 mod plan;
 mod read;

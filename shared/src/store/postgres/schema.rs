@@ -7,7 +7,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::time::Duration;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// Any number, the same for all who migrate: only one does at a time.
 const LOCK: i64 = 0x6470_6421;
@@ -17,7 +17,7 @@ pub(super) const TABLE: &str = "dpd_migrations";
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// The version that this program needs.
-fn needed() -> i64 {
+pub(super) fn needed() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
@@ -26,7 +26,7 @@ fn needed() -> i64 {
 ///
 /// # Errors
 /// When the database cannot be reached or forbids it, or is newer than this program; [`StoreError::Unusable`], which
-/// [`Database::unusable`] tells as well, where another role has relations of our names.
+/// [`Database::unusable`] tells as well, where others have relations of our names.
 pub async fn migrate(database: &Database, state_name: &str) -> Result<bool> {
     let migrated = try_migrate(database, state_name).await;
     if let Err(StoreError::Unusable(why)) = &migrated {
@@ -49,6 +49,9 @@ async fn try_migrate(database: &Database, state_name: &str) -> Result<bool> {
         let before = version(&mut transaction).await?;
         if before.is_some_and(|version| version > needed()) {
             return Err(mismatch(before));
+        }
+        if !database.renames_others() {
+            ownership::check_in_the_way(&mut transaction, database.schema(), before).await?;
         }
         let changes = before != Some(needed());
         if changes {
@@ -131,7 +134,7 @@ pub(super) async fn check(connection: &mut PgConnection) -> Result<()> {
 }
 
 /// The version of the tables; `None` where there are none.
-async fn version(connection: &mut PgConnection) -> Result<Option<i64>> {
+pub(super) async fn version(connection: &mut PgConnection) -> Result<Option<i64>> {
     // There is no current schema where the one that is configured was not made yet.
     let known: Option<bool> =
         sqlx::query_scalar("SELECT to_regclass(quote_ident(current_schema()) || '.' || $1) IS NOT NULL")
@@ -146,7 +149,7 @@ async fn version(connection: &mut PgConnection) -> Result<Option<i64>> {
         .await?)
 }
 
-fn mismatch(version: Option<i64>) -> StoreError {
+pub(super) fn mismatch(version: Option<i64>) -> StoreError {
     let needed = needed();
     StoreError::NotReady(match version {
         None => "the database has no tables of ours yet: start dpd-indexer, or run `dpd-indexer migrate`".to_owned(),
