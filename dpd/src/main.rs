@@ -46,12 +46,21 @@ enum Command {
     Download(client::download::Arguments),
     /// Show how the service stands.
     Status(client::status::Arguments),
+    /// Ask two services the same, and tell where they differ: the one before this one, and the one that is to follow it.
+    ///
+    /// Nothing is written to either. Compared are which data products there are, their metadata and annotations, the columns,
+    /// the totals of filters by each column's operators and values that occur, and the sizes of archives. Differences that
+    /// come from a known fault of the old service are counted under that fault; all others are unexplained, and named.
+    ///
+    /// Both have to show the caller the same, so give a token that both take where products are restricted. Where the
+    /// volume is mounted here as well, --volume tells what the old service has not noticed.
+    Shadow(client::shadow::Arguments),
 }
 
 fn main() -> ExitCode {
     let mut command =
         Arguments::command().mut_subcommand("serve", |serve| serve.after_long_help(shared::config::help()));
-    for name in ["search", "metadata", "download", "status"] {
+    for name in ["search", "metadata", "download", "status", "shadow"] {
         command = command.mut_subcommand(name, |command| command.after_help(client::EXIT_CODES));
     }
     let result = match Arguments::from_arg_matches(&command.get_matches()).map(|arguments| arguments.command) {
@@ -60,6 +69,7 @@ fn main() -> ExitCode {
         Ok(Command::Metadata(arguments)) => client::metadata::run(arguments),
         Ok(Command::Download(arguments)) => client::download::run(arguments),
         Ok(Command::Status(arguments)) => client::status::run(arguments),
+        Ok(Command::Shadow(arguments)) => client::shadow::run(arguments),
         Err(error) => error.exit(),
     };
     match result {

@@ -5,6 +5,7 @@ mod fetch;
 pub(crate) mod metadata;
 mod part;
 pub(crate) mod search;
+pub(crate) mod shadow;
 pub(crate) mod status;
 mod table;
 mod unpack;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use ureq::http::Response;
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, Body, Proxy};
+use ureq::{Agent, Body, Proxy, RequestBuilder};
 
 /// How long connecting may take, and how long nothing may come. An archive of very many files takes a while to plan.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -34,7 +35,7 @@ const VALUES: usize = 5_000_000;
 /// What the exit codes say, for `--help`.
 pub(crate) const EXIT_CODES: &str = "Exit codes:
   0  it is done
-  1  it could not be done, or (status) something is down
+  1  it could not be done, (status) something is down, or (shadow) something differs that nothing explains
   2  the command or the configuration cannot be used
   3  there is no such data product, or none that you may see
   4  the server refuses it: a token is missing, wrong, or of somebody who may not
@@ -102,7 +103,15 @@ pub(crate) struct Client {
 
 impl Api {
     pub(crate) fn client(self) -> Result<Client> {
-        let settings = ClientSettings::read(&Variables::of_process(), self.server, self.token)
+        Client::of(self.server, self.token, SILENCE, PLANNING)
+    }
+}
+
+impl Client {
+    /// One that asks the server that is given, or that the environment names. `silence` is how long nothing may come in the
+    /// middle of an answer, `patience` how long before it begins.
+    fn of(server: Option<String>, token: Option<String>, silence: Duration, patience: Duration) -> Result<Client> {
+        let settings = ClientSettings::read(&Variables::of_process(), server, token)
             .map_err(|error| Failure::Unusable(error.to_string()))?;
         let (mut proxy, mut way) = (None, String::new());
         if let Some(own) = settings.proxy {
@@ -115,26 +124,40 @@ impl Api {
             .proxy(proxy)
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT))
-            .timeout_per_read(Some(SILENCE))
-            .timeout_recv_response(Some(PLANNING))
+            .timeout_per_read(Some(silence))
+            .timeout_recv_response(Some(patience))
             .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
             .user_agent(concat!("dpd/", env!("CARGO_PKG_VERSION")))
             .build();
         Ok(Client { agent: config.into(), server: settings.server, token: settings.token, way })
     }
-}
 
-impl Client {
     /// The answer to a `GET`, whatever its status.
     pub(crate) fn get(&self, path: &str, headers: &[(&str, &str)]) -> std::result::Result<Response<Body>, ureq::Error> {
-        let mut request = self.agent.get(format!("{}{path}", self.server));
+        let mut request = self.known(self.agent.get(format!("{}{path}", self.server)));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        if let Some(Secret(token)) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
         request.call()
+    }
+
+    /// The answer to a `HEAD`, whatever its status.
+    pub(crate) fn head(&self, path: &str) -> std::result::Result<Response<Body>, ureq::Error> {
+        self.known(self.agent.head(format!("{}{path}", self.server))).call()
+    }
+
+    /// The answer to a `POST`, whatever its status.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> std::result::Result<Response<Body>, ureq::Error> {
+        let request = self.agent.post(format!("{}{path}", self.server)).content_type("application/json");
+        self.known(request).send(body.to_string())
+    }
+
+    /// A request that says who asks.
+    fn known<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.token {
+            Some(Secret(token)) => request.header("Authorization", format!("Bearer {token}")),
+            None => request,
+        }
     }
 
     /// The JSON of a `GET` that goes well.
@@ -144,11 +167,7 @@ impl Client {
 
     /// The JSON of a `POST` that goes well.
     pub(crate) fn post_json(&self, path: &str, body: &Value) -> Result<Value> {
-        let mut request = self.agent.post(format!("{}{path}", self.server)).content_type("application/json");
-        if let Some(Secret(token)) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        self.json(request.send(body.to_string()))
+        self.json(self.post(path, body))
     }
 
     fn json(&self, answer: std::result::Result<Response<Body>, ureq::Error>) -> Result<Value> {
@@ -156,6 +175,11 @@ impl Client {
         if !answer.status().is_success() {
             return Err(refusal(&mut answer));
         }
+        self.body(&mut answer)
+    }
+
+    /// The JSON of an answer's body.
+    fn body(&self, answer: &mut Response<Body>) -> Result<Value> {
         let too_much = || Failure::Failed(format!("{} answers more than can be read; ask for less", self.server));
         let text = answer.body_mut().with_config().limit(LARGEST).read_to_vec().map_err(|error| match error {
             ureq::Error::BodyExceedsLimit(_) => too_much(),

@@ -1,8 +1,10 @@
 //! Moving over from the service before this one: [`import`] takes over what people wrote, [`migrate`] says beforehand what
-//! becomes of the tables.
+//! becomes of the tables, and [`shadow`] compares the two while both run.
 
 mod import;
 mod migrate;
+mod old_service;
+mod shadow;
 
 use crate::daemons::setup;
 use tests::program::Daemons;
