@@ -9,7 +9,7 @@ use shared::telemetry::say;
 use shared::volume::Volume;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tracing::info;
+use tracing::{info, warn};
 
 /// How often it is told how far it is.
 const PROGRESS: Duration = Duration::from_secs(2);
@@ -63,7 +63,15 @@ async fn annotations(store: &PostgresStore, arguments: &Arguments) -> Result<boo
         let zone = store.source_zone(table, arguments.source_timezone.as_deref()).await?;
         let rows = store.rows_of(table).await?;
         say(&format!("{rows} annotations in {table}; times without a zone are read as {} ({})", zone.name, zone.from));
-        let options = ImportOptions { dry_run: arguments.dry_run, new_ids: arguments.new_ids, is_older: place > 0 };
+        if zone.is_guessed {
+            warn!("in which time zone the times of {table} are is no more than likely: give it by --source-timezone");
+        }
+        let options = ImportOptions {
+            dry_run: arguments.dry_run,
+            new_ids: arguments.new_ids,
+            sets_times: zone.is_given,
+            is_older: place > 0,
+        };
         let mut progress = Progress::new(rows);
         let imported = store.import_annotations(table, &zone, options, &mut |so_far| progress.tell(so_far)).await;
         let imported = imported.map_err(|error| half_done(&error))?;
@@ -119,7 +127,7 @@ fn show(imported: &Imported, dry_run: bool) {
     line(if dry_run { "would be imported" } else { "imported" }, imported.imported);
     line("there already", imported.there);
     if imported.changed > 0 {
-        line("there already, and written anew since", imported.changed);
+        line("there already, and set right", imported.changed);
     }
     if imported.renumbered > 0 {
         line("imported under a new id", imported.renumbered);

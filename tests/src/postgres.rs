@@ -221,11 +221,7 @@ impl Keeper {
         for setting in settings {
             shell.args(["-c", setting]);
         }
-        if programs.starts_with(unpacked()) {
-            // PROGRAMS is usr/lib/postgresql/VERSION/bin, and the libraries are in usr/lib/ARCHITECTURE.
-            let libraries = folders(programs.ancestors().nth(3).expect("usr/lib"));
-            shell.env("LD_LIBRARY_PATH", std::env::join_paths(libraries).expect("folders without colons"));
-        }
+        with_libraries(&mut shell, &programs);
         if let Some((user, group)) = user() {
             std::os::unix::fs::chown(&folder, Some(user), Some(group)).expect("a folder for the server's user");
             shell.uid(user).gid(group);
@@ -299,6 +295,22 @@ fn programs() -> PathBuf {
     }
     let complete = |folder: &PathBuf| folder.join("initdb").exists() && folder.join("postgres").exists();
     found.into_iter().find(complete).expect("PostgreSQL is not installed: run `make test`")
+}
+
+/// One of PostgreSQL's own programs, such as `pg_dump`.
+pub fn program(name: &str) -> Command {
+    let programs = programs();
+    let mut command = crate::program::with_bare_environment(Command::new(programs.join(name)));
+    with_libraries(&mut command, &programs);
+    command
+}
+
+fn with_libraries(command: &mut Command, programs: &Path) {
+    if programs.starts_with(unpacked()) {
+        // PROGRAMS is usr/lib/postgresql/VERSION/bin, and the libraries are in usr/lib/ARCHITECTURE.
+        let libraries = folders(programs.ancestors().nth(3).expect("usr/lib"));
+        command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries).expect("folders without colons"));
+    }
 }
 
 /// Where `tests/prepare` puts PostgreSQL when it may not install it.

@@ -194,13 +194,48 @@ fn what_is_written_meanwhile_is_taken_over_the_next_time() {
         assert_eq!(site.database.value("SELECT count(*) FROM annotation WHERE annotation_text = 'of 5'"), 1);
     }
     assert_eq!(texts(), "ours,of 2,text 3,of 4,another,of 5");
-    // The time zone was another than was thought: nothing is doubled.
-    let (_, said) = import(&site, &["--source-timezone", "Asia/Tokyo"]);
-    assert_eq!(
-        (count(&said, "imported"), site.database.value("SELECT count(*) FROM annotation")),
-        (0, json!(6)),
-        "{said}"
-    );
+    // The time zone was another than was thought: times are set right, and nothing is doubled.
+    for changed in [true, false] {
+        let (_, said) = import(&site, &["--source-timezone", "Asia/Tokyo"]);
+        assert_eq!((count(&said, "imported"), said.contains("and set right")), (0, changed), "{said}");
+        assert_eq!(site.database.value("SELECT count(*) FROM annotation"), 6);
+        let created = "SELECT timestamp_created::text FROM annotation WHERE id = 3";
+        assert_eq!(site.database.value(created), "2023-12-31 15:00:00+00");
+    }
+    // Not by what is merely likely.
+    let (_, said) = import(&site, &[]);
+    assert!(!said.contains("and set right"), "{said}");
+}
+
+#[test]
+fn the_time_zone_is_the_one_that_the_old_services_sessions_had() {
+    let (site, _indexer, _api, uid) = site();
+    let database = site.database.name();
+    let role = format!("owner_in_{database}");
+    site.database.execute(&format!(
+        "CREATE ROLE {role}; GRANT ALL ON SCHEMA old TO {role}; {} ALTER TABLE old.dpd_annotations_table OWNER TO {role}; \
+         INSERT INTO old.dpd_annotations_table (uid, annotation_text) VALUES ('{uid}', 'x')",
+        table("old.dpd_annotations_table")
+    ));
+    for (set, zone) in [
+        (String::new(), None),
+        (format!("ALTER DATABASE {database} SET timezone TO 'Europe/Rome'"), Some("Europe/Rome (as the database")),
+        (format!("ALTER ROLE {role} SET TimeZone TO 'Africa/Cairo'"), Some("Africa/Cairo")),
+        (format!("ALTER ROLE {role} IN DATABASE {database} SET timezone TO 'Asia/Tokyo'"), Some("Asia/Tokyo")),
+    ] {
+        site.database.execute(&format!("{set};"));
+        let (code, said) = import(&site, &["--dry-run"]);
+        assert!(code == 0 && zone.is_none_or(|zone| said.contains(&format!("read as {zone}"))), "{set}: {said}");
+    }
+    site.database.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    // One whose server was told when it was started.
+    let server = Postgres::start_with(&["timezone=Europe/London"]);
+    let site = Site::on(server.database());
+    site.products(1);
+    drop(site.daemons.pair());
+    site.database.execute(&table("dpd_annotations_table"));
+    let (code, said) = import(&site, &["--dry-run"]);
+    assert!(code == 0 && said.contains("read as Europe/London (as the server was started with)"), "{said}");
 }
 
 #[test]

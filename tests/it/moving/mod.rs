@@ -1,6 +1,7 @@
 //! Moving over from the service before this one: [`import`] takes over what people wrote, [`migrate`] says beforehand what
-//! becomes of the tables, and [`shadow`] compares the two while both run.
+//! becomes of the tables, and [`shadow`] compares the two while both run. [`backup`] moves an index to another database.
 
+mod backup;
 mod import;
 mod migrate;
 mod old_service;

@@ -125,25 +125,27 @@ pub(super) async fn keep(
     Ok(kept.rows_affected())
 }
 
-/// Writes a text and its time in place of an annotation's.
+/// Writes a text in place of an annotation's, now or with the times that it was created and modified at.
 pub(super) async fn replace(
     connection: &mut PgConnection,
     prefix: &str,
     id: i64,
     text: &str,
-    modified: Option<DateTime<Utc>>,
+    times: Option<(DateTime<Utc>, DateTime<Utc>)>,
 ) -> Result<()> {
     let Cells { value, day } = Cells::of(&text.into());
     sqlx::query(
         "UPDATE annotation SET annotation_text = $3, value = $4, day = $5, \
-         timestamp_modified = coalesce($6, clock_timestamp()) WHERE volume_prefix = $1 AND id = $2",
+         timestamp_created = coalesce($6, timestamp_created), timestamp_modified = coalesce($7, clock_timestamp()) \
+         WHERE volume_prefix = $1 AND id = $2",
     )
     .bind(prefix)
     .bind(id)
     .bind(text)
     .bind(value)
     .bind(day)
-    .bind(modified)
+    .bind(times.map(|(created, _)| created))
+    .bind(times.map(|(_, modified)| modified))
     .execute(connection)
     .await?;
     Ok(())

@@ -37,6 +37,8 @@ pub struct ImportOptions {
     pub dry_run: bool,
     /// Whether those whose number is another's get a new one.
     pub new_ids: bool,
+    /// Whether times that are other ones here are set right: somebody said which zone those of the table are of.
+    pub sets_times: bool,
     /// Whether what is the same under another number counts as there: a later release's table may have had it as well.
     pub is_older: bool,
 }
@@ -292,12 +294,14 @@ async fn places(
     options: ImportOptions,
 ) -> Result<Vec<(Place, bool)>> {
     let all: Vec<&Annotation> = batch.iter().map(|kept| &kept.annotation).collect();
-    // Who asked for the wrong time zone the first time changed the time and not the text.
+    // Whoever asked for another time zone the first time has another time, and the same text.
     let rows = sqlx::query(
         "SELECT CASE WHEN a.id IS NULL THEN CASE WHEN $8 AND n.same THEN 'there' ELSE 'free' END \
          WHEN a.volume_prefix = $1 AND a.data_product_uid = n.uid \
          AND (a.timestamp_created = n.created OR a.annotation_text = n.text) \
-         THEN CASE WHEN n.modified > a.timestamp_modified AND a.annotation_text <> n.text THEN 'changed' ELSE 'there' END \
+         THEN CASE WHEN n.modified > a.timestamp_modified AND a.annotation_text <> n.text THEN 'changed' \
+         WHEN $9 AND a.annotation_text = n.text AND (a.timestamp_created, a.timestamp_modified) <> (n.created, n.modified) \
+         THEN 'changed' ELSE 'there' END \
          WHEN n.same THEN 'there' ELSE 'taken' END AS place, \
          EXISTS (SELECT FROM data_product p WHERE p.volume_prefix = $1 AND p.uid = n.uid) AS known \
          FROM (SELECT n.*, EXISTS (SELECT FROM annotation s WHERE s.volume_prefix = $1 AND s.data_product_uid = n.uid \
@@ -314,6 +318,7 @@ async fn places(
     .bind(all.iter().map(|own| own.timestamp_created).collect::<Vec<_>>())
     .bind(all.iter().map(|own| own.timestamp_modified).collect::<Vec<_>>())
     .bind(options.is_older)
+    .bind(options.sets_times)
     .fetch_all(connection)
     .await?;
     rows.iter()
@@ -341,8 +346,8 @@ async fn write(
         batch.iter().zip(places).filter(|(_, (place, _))| *place == wanted).map(|(kept, _)| &kept.annotation).collect()
     };
     for own in of(Place::Changed, places) {
-        let modified = Some(own.timestamp_modified);
-        annotation::replace(connection, prefix, own.annotation_id, &own.annotation_text, modified).await?;
+        let times = Some((own.timestamp_created, own.timestamp_modified));
+        annotation::replace(connection, prefix, own.annotation_id, &own.annotation_text, times).await?;
     }
     let free = of(Place::Free, places);
     let kept = annotation::keep(connection, prefix, &free, true).await?;

@@ -95,6 +95,16 @@ pub struct SourceZone {
     pub name: String,
     /// Where it is from, for people.
     pub from: &'static str,
+    /// Whether somebody said it.
+    pub is_given: bool,
+    /// Whether it is no more than likely.
+    pub is_guessed: bool,
+}
+
+impl SourceZone {
+    fn found(name: String, from: &'static str) -> SourceZone {
+        SourceZone { name, from, is_given: false, is_guessed: false }
+    }
 }
 
 fn unusable(why: impl Into<String>) -> StoreError {
@@ -252,7 +262,8 @@ async fn zone(connection: &mut PgConnection, table: &OldTable, given: Option<&st
                 .bind(given)
                 .fetch_optional(&mut *connection)
                 .await?;
-        return name.map(|name| SourceZone { name, from: "as given" }).ok_or_else(|| {
+        let found = |name| SourceZone { is_given: true, ..SourceZone::found(name, "as given") };
+        return name.map(found).ok_or_else(|| {
             unusable(format!(
                 "--source-timezone: PostgreSQL knows no time zone '{given}'; its names are in pg_timezone_names, such as \
                  Europe/London or UTC"
@@ -270,23 +281,34 @@ async fn zone(connection: &mut PgConnection, table: &OldTable, given: Option<&st
     .fetch_optional(&mut *connection)
     .await?;
     if let Some(name) = set {
-        return Ok(SourceZone { name, from: "as the database or the table's owner has it set" });
+        return Ok(SourceZone::found(name, "as the database or the table's owner has it set"));
     }
-    let may: bool = sqlx::query_scalar("SELECT has_function_privilege('pg_show_all_file_settings()', 'EXECUTE')")
-        .fetch_one(&mut *connection)
-        .await?;
-    if may {
-        let written: Option<String> = sqlx::query_scalar(
+    // What a server is told when it is started wins over what is written, and both are told to few.
+    for (function, sql, from) in [
+        (
+            "pg_read_file(text, bigint, bigint, boolean)",
+            "SELECT (regexp_match(pg_read_file('postmaster.opts', 0, 65536, true), '[\" ]timezone=([^\" ]+)', 'i'))[1]",
+            "as the server was started with",
+        ),
+        (
+            "pg_show_all_file_settings()",
             "SELECT setting FROM pg_file_settings WHERE lower(name) = 'timezone' AND applied ORDER BY seqno DESC LIMIT 1",
-        )
-        .fetch_optional(&mut *connection)
-        .await?;
-        if let Some(name) = written {
-            return Ok(SourceZone { name, from: "as the server's configuration has it" });
+            "as the server's configuration has it",
+        ),
+    ] {
+        let may: bool = sqlx::query_scalar("SELECT has_function_privilege($1, 'EXECUTE')")
+            .bind(function)
+            .fetch_one(&mut *connection)
+            .await?;
+        let found: Option<Option<String>> =
+            if may { sqlx::query_scalar(sql).fetch_optional(&mut *connection).await? } else { None };
+        if let Some(name) = found.flatten() {
+            return Ok(SourceZone::found(name, from));
         }
     }
     let name = sqlx::query_scalar("SHOW log_timezone").fetch_one(connection).await?;
-    Ok(SourceZone { name, from: "as the server's log has it, since its configuration may not be read" })
+    let likely = SourceZone::found(name, "as the server's log has it, since its configuration may not be read");
+    Ok(SourceZone { is_guessed: true, ..likely })
 }
 
 /// The text of a column, as bytes: in a database without an encoding it may be anything.
