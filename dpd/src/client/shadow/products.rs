@@ -79,12 +79,15 @@ pub(super) fn page(items: &Value, page: usize, size: usize) -> Value {
     json!({"filterModel": {"items": items}, "sortModel": [], "page": page, "pageSize": size})
 }
 
+/// Is told a row, the how manieth it is, and the total.
+type Tell<'a> = dyn FnMut(&Map<String, Value>, usize, usize) + 'a;
+
 /// The rows that conditions find, page by page, each told; no more than `most`. Answers the total.
 pub(super) fn each_row(
     side: &Side,
     items: &Value,
     most: usize,
-    tell: &mut dyn FnMut(&Map<String, Value>, usize, usize),
+    tell: &mut Tell<'_>,
 ) -> Result<usize> {
     let (mut seen, mut total, mut number) = (0, 0, 0);
     loop {

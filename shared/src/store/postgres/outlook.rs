@@ -132,7 +132,7 @@ async fn find_out(connection: &mut PgConnection, database: &Database, state_name
         .bind(state_name)
         .fetch_optional(&mut *connection)
         .await?;
-        match kind.map(|kind| kind.cast_unsigned()) {
+        match kind.map(i8::cast_unsigned) {
             None => outlook.view = Some(state_name.to_owned()),
             Some(b'v') => {}
             Some(_) => outlook.in_the_way.push(format!(
