@@ -265,6 +265,28 @@ fn many_rows_are_taken_over_in_batches_and_by_any_name() {
 }
 
 #[test]
+fn an_import_that_breaks_off_is_gone_on_with() {
+    let (site, _indexer, api, uid) = site();
+    site.database.execute(&format!(
+        "{} INSERT INTO old.dpd_annotations_table SELECT n, '{uid}', 'text ' || n, 'a@b', '2024-01-01', '2024-01-01' \
+         FROM generate_series(1, 1000) n; \
+         CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'full'; END $$; \
+         CREATE TRIGGER fail BEFORE INSERT ON annotation FOR EACH ROW WHEN (NEW.id = 600) EXECUTE FUNCTION fail()",
+        table("old.dpd_annotations_table")
+    ));
+    let (code, said) = import(&site, &["--source-timezone", "UTC"]);
+    assert!(code == 2 && said.contains("full. What was taken over until then stays"), "{code} {said}");
+    let listed = || api.get_json(&format!("/annotations/{uid}")).as_array().map_or(0, Vec::len);
+    // Whole batches, and callers go on writing.
+    assert_eq!(listed(), 500);
+    assert_eq!(api.post("/annotation", &json!({"data_product_uid": uid, "annotation_text": "new"})).status, 201);
+    site.database.execute("DROP TRIGGER fail ON annotation");
+    let (code, said) = import(&site, &["--source-timezone", "UTC"]);
+    assert_eq!((code, count(&said, "imported"), count(&said, "there already")), (0, 500, 500), "{said}");
+    assert_eq!(listed(), 1001);
+}
+
+#[test]
 fn tables_that_are_not_as_they_should_be_are_refused_and_say_why() {
     let (site, _indexer, _api, uid) = site();
     let good = format!("{} INSERT INTO old.t (uid, annotation_text) VALUES ('{uid}', 'x');", table("old.t"));

@@ -83,12 +83,7 @@ pub(super) fn page(items: &Value, page: usize, size: usize) -> Value {
 type Tell<'a> = dyn FnMut(&Map<String, Value>, usize, usize) + 'a;
 
 /// The rows that conditions find, page by page, each told; no more than `most`. Answers the total.
-pub(super) fn each_row(
-    side: &Side,
-    items: &Value,
-    most: usize,
-    tell: &mut Tell<'_>,
-) -> Result<usize> {
+pub(super) fn each_row(side: &Side, items: &Value, most: usize, tell: &mut Tell<'_>) -> Result<usize> {
     let (mut seen, mut total, mut number) = (0, 0, 0);
     loop {
         let answer = side.ask(Question::Post("/filterdataproducts", &page(items, number, PAGE)))?;
