@@ -84,6 +84,8 @@ fn services_that_answer_alike_differ_in_nothing_and_are_not_written_to() {
     let asked: Vec<String> = old.state().asked.iter().cloned().collect();
     let reading = ["GET /annotations", "GET /muidatagridconfig", "GET /status", "HEAD /download"];
     assert_eq!(asked, [&reading[..], &["POST /dataproductmetadata", "POST /filterdataproducts"]].concat());
+    // One of a release that answered all rows at once.
+    old.state().without_pages = true;
     let (code, out, _) = shadow(&old.url, &api.url, &[]);
     assert!(code == 0 && out.contains("0 differences are unexplained") && out.contains("totals of filters"), "{out}");
 }

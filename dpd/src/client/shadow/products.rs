@@ -79,6 +79,19 @@ pub(super) fn page(items: &Value, page: usize, size: usize) -> Value {
     json!({"filterModel": {"items": items}, "sortModel": [], "page": page, "pageSize": size})
 }
 
+/// The rows of an answer: those of a page or, of earlier releases, all of them.
+fn rows_of(body: &Value) -> &[Value] {
+    body.get("data").unwrap_or(body).as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// How many rows there are in all.
+pub(super) fn total_of(body: &Value) -> Option<usize> {
+    match body {
+        Value::Array(rows) => Some(rows.len()),
+        body => body["total"].as_u64().and_then(|total| usize::try_from(total).ok()),
+    }
+}
+
 /// Is told a row, the how manieth it is, and the total.
 type Tell<'a> = dyn FnMut(&Map<String, Value>, usize, usize) + 'a;
 
@@ -90,14 +103,15 @@ pub(super) fn each_row(side: &Side, items: &Value, most: usize, tell: &mut Tell<
         if !answer.is_good() {
             return Err(Failure::Failed(format!("a page of data products is not to be had: {}", answer.shown())));
         }
-        let rows = answer.body["data"].as_array().map(Vec::as_slice).unwrap_or_default();
-        total = answer.body["total"].as_u64().and_then(|total| usize::try_from(total).ok()).unwrap_or(total);
+        let is_whole = answer.body.is_array();
+        let rows = rows_of(&answer.body);
+        total = total_of(&answer.body).unwrap_or(total);
         for row in rows.iter().filter_map(Value::as_object) {
             seen += 1;
             tell(row, seen, total);
         }
         number += 1;
-        if rows.is_empty() || seen >= total.min(most) {
+        if is_whole || rows.is_empty() || seen >= total.min(most) {
             return Ok(total);
         }
     }

@@ -1,7 +1,7 @@
 //! The columns, and the totals of filters by each of their operators with values that occur.
 
 use super::faults::Fault;
-use super::products::{Lists, each_row, page};
+use super::products::{Lists, each_row, page, total_of};
 use super::report::{Verdict, What};
 use super::sides::{Question, Side};
 use super::{Failure, Result, Shadow};
@@ -72,13 +72,13 @@ fn tried(operator: &str, value: &Value) -> Value {
 /// The total of a filter, or how it failed.
 #[derive(Debug, Clone, PartialEq)]
 enum Total {
-    Of(u64),
+    Of(usize),
     Failed(String),
 }
 
 fn total(side: &Side, items: &Value) -> Result<Total> {
     let answer = side.ask(Question::Post("/filterdataproducts", &page(items, 0, 1)))?;
-    Ok(match answer.body["total"].as_u64().filter(|_| answer.is_good()) {
+    Ok(match total_of(&answer.body).filter(|_| answer.is_good()) {
         Some(total) => Total::Of(total),
         None => Total::Failed(answer.shown()),
     })
