@@ -159,7 +159,8 @@ fn what_is_written_meanwhile_is_taken_over_the_next_time() {
     site.database.execute("UPDATE annotation SET user_principal_name = 'anonymous' WHERE id = 1");
     assert_eq!(api.post("/annotation", &json!({"annotation_id": 1, "annotation_text": "ours"})).status, 200);
     execute(
-        "UPDATE old.data_products_annotations_v2 SET annotation_text = 'of 2', timestamp_modified = '2024-02-01' WHERE id = 2; \
+        "UPDATE old.data_products_annotations_v2 SET annotation_text = 'of 2', \
+         user_principal_name = 'who edited', timestamp_modified = '2024-02-01' WHERE id = 2; \
          UPDATE old.data_products_annotations_v2 SET annotation_text = 'of 1', timestamp_modified = '2024-02-01' WHERE id = 1",
     );
     execute(&format!(
@@ -173,6 +174,8 @@ fn what_is_written_meanwhile_is_taken_over_the_next_time() {
     );
     let texts = || site.database.value("SELECT string_agg(annotation_text, ',' ORDER BY id) FROM annotation");
     assert_eq!(texts(), "ours,of 2,text 3,of 4");
+    // There whoever edits becomes the author.
+    assert_eq!(site.database.value("SELECT user_principal_name FROM annotation WHERE id = 2"), "who edited");
     let item = json!({"field": "annotation", "operator": "contains", "value": "OF 2"});
     assert_eq!(found_by(&api, &item), 1);
 
@@ -248,7 +251,8 @@ fn many_rows_are_taken_over_in_batches_and_by_any_name() {
         "CREATE TABLE {own} (id int, uid uuid, annotation_text text, timestamp_created timestamptz); \
          INSERT INTO {own} SELECT n, '{uid}', 'text ' || n, '2024-01-01 00:00+00' FROM generate_series(1, 1200) n; \
          INSERT INTO {own} VALUES (1, '{uid}', 'again', NULL), (NULL, '{uid}', 'no id', NULL); \
-         {} INSERT INTO old.data_products_annotations_v1 VALUES \
+         {} ALTER TABLE old.data_products_annotations_v1 RENAME uid TO uuid; \
+         INSERT INTO old.data_products_annotations_v1 VALUES \
          (2001, '{uid}', 'text 7', NULL, '2024-01-01', NULL), (2002, '{uid}', 'only there', NULL, '2024-01-01', NULL); \
          CREATE TABLE old.dpd_000000000000_annotations AS SELECT * FROM {own}",
         table("old.data_products_annotations_v1"),

@@ -5,7 +5,6 @@ use super::columns::{Cells, day};
 use crate::annotation::{Annotation, Draft, Part, Revision};
 use crate::filter::{Comparison, Test, Text, fold};
 use crate::store::{ANNOTATIONS, Result};
-use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
@@ -125,18 +124,11 @@ pub(super) async fn keep(
     Ok(kept.rows_affected())
 }
 
-/// Writes a text in place of an annotation's, now or with the times that it was created and modified at.
-pub(super) async fn replace(
-    connection: &mut PgConnection,
-    prefix: &str,
-    id: i64,
-    text: &str,
-    times: Option<(DateTime<Utc>, DateTime<Utc>)>,
-) -> Result<()> {
+/// Writes a text in place of an annotation's.
+async fn replace(connection: &mut PgConnection, prefix: &str, id: i64, text: &str) -> Result<()> {
     let Cells { value, day } = Cells::of(&text.into());
     sqlx::query(
-        "UPDATE annotation SET annotation_text = $3, value = $4, day = $5, \
-         timestamp_created = coalesce($6, timestamp_created), timestamp_modified = coalesce($7, clock_timestamp()) \
+        "UPDATE annotation SET annotation_text = $3, value = $4, day = $5, timestamp_modified = clock_timestamp() \
          WHERE volume_prefix = $1 AND id = $2",
     )
     .bind(prefix)
@@ -144,10 +136,27 @@ pub(super) async fn replace(
     .bind(text)
     .bind(value)
     .bind(day)
-    .bind(times.map(|(created, _)| created))
-    .bind(times.map(|(_, modified)| modified))
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Makes annotations what they became elsewhere: text, author and times.
+pub(super) async fn follow(connection: &mut PgConnection, prefix: &str, annotations: &[&Annotation]) -> Result<()> {
+    for own in annotations {
+        replace(connection, prefix, own.annotation_id, &own.annotation_text).await?;
+        sqlx::query(
+            "UPDATE annotation SET user_principal_name = $3, timestamp_created = $4, timestamp_modified = $5 \
+             WHERE volume_prefix = $1 AND id = $2",
+        )
+        .bind(prefix)
+        .bind(own.annotation_id)
+        .bind(&own.user_principal_name)
+        .bind(own.timestamp_created)
+        .bind(own.timestamp_modified)
+        .execute(&mut *connection)
+        .await?;
+    }
     Ok(())
 }
 
@@ -171,7 +180,7 @@ pub(super) async fn update(connection: &mut PgConnection, prefix: &str, id: i64,
         Some(author) if author != draft.author => return Ok(Revision::NotTheAuthor),
         Some(_) => {}
     }
-    replace(connection, prefix, id, &draft.text, None).await?;
+    replace(&mut *connection, prefix, id, &draft.text).await?;
     touch(connection, prefix, &[draft.product]).await?;
     Ok(Revision::Done)
 }

@@ -299,7 +299,8 @@ async fn places(
         "SELECT CASE WHEN a.id IS NULL THEN CASE WHEN $8 AND n.same THEN 'there' ELSE 'free' END \
          WHEN a.volume_prefix = $1 AND a.data_product_uid = n.uid \
          AND (a.timestamp_created = n.created OR a.annotation_text = n.text) \
-         THEN CASE WHEN n.modified > a.timestamp_modified AND a.annotation_text <> n.text THEN 'changed' \
+         THEN CASE WHEN n.modified > a.timestamp_modified \
+         AND (a.annotation_text, a.user_principal_name) <> (n.text, n.author) THEN 'changed' \
          WHEN $9 AND a.annotation_text = n.text AND (a.timestamp_created, a.timestamp_modified) <> (n.created, n.modified) \
          THEN 'changed' ELSE 'there' END \
          WHEN n.same THEN 'there' ELSE 'taken' END AS place, \
@@ -345,10 +346,7 @@ async fn write(
     let of = |wanted: Place, places: &[(Place, bool)]| -> Vec<&Annotation> {
         batch.iter().zip(places).filter(|(_, (place, _))| *place == wanted).map(|(kept, _)| &kept.annotation).collect()
     };
-    for own in of(Place::Changed, places) {
-        let times = Some((own.timestamp_created, own.timestamp_modified));
-        annotation::replace(connection, prefix, own.annotation_id, &own.annotation_text, times).await?;
-    }
+    annotation::follow(connection, prefix, &of(Place::Changed, places)).await?;
     let free = of(Place::Free, places);
     let kept = annotation::keep(connection, prefix, &free, true).await?;
     if kept < free.len() as u64 {

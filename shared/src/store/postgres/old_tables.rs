@@ -32,6 +32,9 @@ pub enum OldKind {
 /// A column that is read, the types that it may have, and whether it must be there.
 type Column = (&'static str, &'static [&'static str], bool);
 
+/// What the first releases called columns that were renamed since.
+const FORMER: [(&str, &str); 1] = [("uid", "uuid")];
+
 const WHOLE: &[&str] = &["int2", "int4", "int8"];
 const TEXT: &[&str] = &["text", "varchar", "bpchar"];
 const UID: &[&str] = &["text", "varchar", "bpchar", "uuid"];
@@ -78,8 +81,8 @@ pub struct OldTable {
     oid: i64,
     /// The role that it is, by number.
     owner: i64,
-    /// The types of the columns that there are.
-    types: HashMap<String, String>,
+    /// The columns that there are and their types, by what they are called in later releases.
+    columns: HashMap<&'static str, (&'static str, String)>,
 }
 
 impl fmt::Display for OldTable {
@@ -180,7 +183,7 @@ async fn find(
             name: row.try_get("name")?,
             oid: row.try_get("oid")?,
             owner: row.try_get("owner")?,
-            types: HashMap::new(),
+            columns: HashMap::new(),
         };
         if named.is_none() && is_of_another_volume(&table.name, prefix) {
             continue;
@@ -213,7 +216,7 @@ async fn find(
         )));
     }
     for table in &mut tables {
-        table.types = types(connection, table, kind).await?;
+        table.columns = columns(connection, table, kind).await?;
     }
     Ok(tables)
 }
@@ -224,8 +227,12 @@ fn is_of_another_volume(name: &str, prefix: &str) -> bool {
     digits.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit())) && !name.starts_with(prefix)
 }
 
-/// The types of a table's columns, where they are such as can be read.
-async fn types(connection: &mut PgConnection, table: &OldTable, kind: OldKind) -> Result<HashMap<String, String>> {
+/// A table's columns, where they are such as can be read.
+async fn columns(
+    connection: &mut PgConnection,
+    table: &OldTable,
+    kind: OldKind,
+) -> Result<HashMap<&'static str, (&'static str, String)>> {
     let rows: Vec<(String, Option<String>, String)> = sqlx::query_as(
         "SELECT a.attname::text, t.typname::text, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a \
          LEFT JOIN pg_type t ON t.oid = a.atttypid AND t.typnamespace = 'pg_catalog'::regnamespace \
@@ -234,25 +241,28 @@ async fn types(connection: &mut PgConnection, table: &OldTable, kind: OldKind) -
     .bind(table.oid)
     .fetch_all(connection)
     .await?;
-    let mut types = HashMap::new();
-    for (column, allowed, needed) in kind.columns() {
-        match rows.iter().find(|(name, ..)| name == column) {
-            None if *needed => {
+    let mut columns = HashMap::new();
+    for &(column, allowed, needed) in kind.columns() {
+        let former = FORMER.into_iter().find(|(now, _)| *now == column).map(|(_, former)| former);
+        let names = [Some(column), former].into_iter().flatten();
+        let found = names.filter_map(|name| Some((name, rows.iter().find(|(own, ..)| own == name)?))).next();
+        match found {
+            None if needed => {
                 return Err(unusable(format!("{table} has no column {column}, so it is no table of {}", kind.word())));
             }
             None => {}
-            Some((name, Some(own), _)) if allowed.contains(&own.as_str()) => {
-                types.insert(name.clone(), own.clone());
+            Some((name, (_, Some(own), _))) if allowed.contains(&own.as_str()) => {
+                columns.insert(column, (name, own.clone()));
             }
-            Some((.., shown)) => {
+            Some((name, (.., shown))) => {
                 let allowed = allowed.join(", ");
                 return Err(unusable(format!(
-                    "{table}: the column {column} is of the type {shown}, and can be read as {allowed} alone"
+                    "{table}: the column {name} is of the type {shown}, and can be read as {allowed} alone"
                 )));
             }
         }
     }
-    Ok(types)
+    Ok(columns)
 }
 
 async fn zone(connection: &mut PgConnection, table: &OldTable, given: Option<&str>) -> Result<SourceZone> {
@@ -311,43 +321,47 @@ async fn zone(connection: &mut PgConnection, table: &OldTable, given: Option<&st
     Ok(SourceZone { is_guessed: true, ..likely })
 }
 
-/// The text of a column, as bytes: in a database without an encoding it may be anything.
-fn cell(types: &HashMap<String, String>, column: &str, limit: usize) -> String {
-    if !types.contains_key(column) {
-        return format!("NULL::bigint AS {column}_length, NULL::bytea AS {column}");
-    }
-    format!(
-        "octet_length(o.{column}::text)::bigint AS {column}_length, CASE WHEN octet_length(o.{column}::text) <= {limit} \
-         THEN convert_to(o.{column}::text, 'SQL_ASCII') END AS {column}"
-    )
-}
-
-/// A time of a column. What is infinite, or of no year that people write, is none.
-fn time(types: &HashMap<String, String>, column: &str, zone: &str) -> String {
-    let zone = zone.replace('\'', "''");
-    let value = match types.get(column).map(String::as_str) {
-        None => return format!("NULL::timestamptz AS {column}"),
-        Some("timestamp") => format!("o.{column} AT TIME ZONE '{zone}'"),
-        Some(_) => format!("o.{column}"),
-    };
-    format!("CASE WHEN o.{column} >= '0001-01-02' AND o.{column} < '9999-12-31' THEN {value} END AS {column}")
-}
-
 impl OldTable {
     fn quoted(&self) -> String {
         format!("{}.{}", quoted(&self.schema), quoted(&self.name))
     }
 
+    /// What a column is called, as later releases call it, and its type.
+    fn column(&self, name: &str) -> Option<(&str, &str)> {
+        self.columns.get(name).map(|(own, kind)| (*own, kind.as_str()))
+    }
+
+    /// The text of a column, as bytes: in a database without an encoding it may be anything.
+    fn cell(&self, name: &str, limit: usize) -> String {
+        let Some((own, _)) = self.column(name) else {
+            return format!("NULL::bigint AS {name}_length, NULL::bytea AS {name}");
+        };
+        format!(
+            "octet_length(o.{own}::text)::bigint AS {name}_length, CASE WHEN octet_length(o.{own}::text) <= {limit} \
+             THEN convert_to(o.{own}::text, 'SQL_ASCII') END AS {name}"
+        )
+    }
+
+    /// A time of a column. What is infinite, or of no year that people write, is none.
+    fn time(&self, name: &str, zone: &SourceZone) -> String {
+        let zone = zone.name.replace('\'', "''");
+        let (own, value) = match self.column(name) {
+            None => return format!("NULL::timestamptz AS {name}"),
+            Some((own, "timestamp")) => (own, format!("o.{own} AT TIME ZONE '{zone}'")),
+            Some((own, _)) => (own, format!("o.{own}")),
+        };
+        format!("CASE WHEN o.{own} >= '0001-01-02' AND o.{own} < '9999-12-31' THEN {value} END AS {name}")
+    }
+
     /// The statement that answers its annotations.
     pub(super) fn annotations(&self, zone: &SourceZone) -> String {
-        let types = &self.types;
         format!(
             "SELECT o.id::bigint AS id, {}, {}, {}, {}, {} FROM {} o ORDER BY o.id",
-            cell(types, "uid", NAME_LIMIT),
-            cell(types, "annotation_text", TEXT_LIMIT),
-            cell(types, "user_principal_name", NAME_LIMIT),
-            time(types, "timestamp_created", &zone.name),
-            time(types, "timestamp_modified", &zone.name),
+            self.cell("uid", NAME_LIMIT),
+            self.cell("annotation_text", TEXT_LIMIT),
+            self.cell("user_principal_name", NAME_LIMIT),
+            self.time("timestamp_created", zone),
+            self.time("timestamp_modified", zone),
             self.quoted(),
         )
     }
@@ -359,9 +373,10 @@ impl OldTable {
 
     /// The statement that answers the metadata of products that nothing on the volume stands behind: their uids tell.
     pub(super) fn ingested(&self, limit: usize) -> String {
+        let uid = self.column("uid").map_or("uid", |(own, _)| own);
         format!(
             "SELECT CASE WHEN octet_length(o.data::text) <= {limit} THEN convert_to(o.data::text, 'SQL_ASCII') END AS data \
-             FROM {} o WHERE lower(replace(trim(o.uid::text), '-', '')) = \
+             FROM {} o WHERE lower(replace(trim(o.{uid}::text), '-', '')) = \
              substr(encode(sha256(convert_to(o.execution_block, 'UTF8') || ':None'::bytea), 'hex'), 1, 32)",
             self.quoted()
         )
