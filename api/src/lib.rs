@@ -14,6 +14,7 @@ mod ingest;
 mod limits;
 mod lookup;
 mod metadata;
+mod metrics;
 mod openapi;
 mod page_token;
 mod paging;
@@ -26,6 +27,7 @@ mod rows;
 mod search;
 pub mod server;
 mod status;
+mod trace;
 mod trouble;
 mod turns;
 mod work;
@@ -34,6 +36,7 @@ use chrono::{DateTime, Utc};
 use shared::clock;
 use shared::config::{ApiSettings, IndexingSettings};
 use shared::store::Store;
+use shared::telemetry::Seldom;
 use shared::volume::Volume;
 use std::io;
 use std::sync::Arc;
@@ -56,6 +59,8 @@ pub struct Api {
     work: work::Work,
     trouble: trouble::Trouble,
     readiness: readiness::Readiness,
+    answers: metrics::Answers,
+    failures: Seldom,
 }
 
 impl Api {
@@ -75,6 +80,7 @@ impl Api {
         let auth = auth::Auth::new(&settings.access, store.clone(), &settings.root_path);
         let (limits, bodies) = (limits::Limits::new(&settings), Arc::default());
         let trouble = trouble::Trouble::default();
+        let (answers, failures) = (metrics::Answers::default(), Seldom::new(routes::FAILURES));
         let (started, work) = (clock::now(), work::Work::new()?);
         Ok(Arc::new(Api {
             store,
@@ -92,6 +98,8 @@ impl Api {
             work,
             trouble,
             readiness: readiness::Readiness::default(),
+            answers,
+            failures,
         }))
     }
 }

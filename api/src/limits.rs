@@ -83,6 +83,16 @@ impl Limits {
         }
     }
 
+    /// How many places of requests and of downloads are taken.
+    pub(crate) fn taken(&self) -> (usize, usize) {
+        (self.requests.taken(), self.downloads.taken())
+    }
+
+    /// How many wait for their turn, for look-ups and for searches.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        (self.look_ups.waiting(), self.searches.waiting())
+    }
+
     /// Waits for the turn of a client's request to have its answer made from the store.
     ///
     /// # Errors
@@ -137,6 +147,11 @@ pub(crate) struct Taken {
 impl Places {
     fn new(what: &'static str, count: usize) -> Places {
         Places { what, count, share: count - count / 4, taken: Arc::default() }
+    }
+
+    /// How many are taken.
+    fn taken(&self) -> usize {
+        locked(&self.taken).values().sum()
     }
 
     /// Takes one. Where there is none, `evict` has another give up his: one of the client's own, or anybody's. He does so

@@ -3,6 +3,7 @@
 use api::Api;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use shared::config::{self, ApiSettings, IndexingSettings, Logging, PostgresqlSettings, Variables, VolumeSettings};
+use shared::metrics::{self, Copy, Figures as _, Metrics};
 use shared::store::Store;
 use shared::store::postgres::{Database, PostgresStore, ReplicatedStore};
 use shared::telemetry;
@@ -60,6 +61,7 @@ fn run() -> Result<(), String> {
     let settings = ApiSettings::read(&variables).map_err(|error| text(&error))?;
     let drain = settings.drain.unwrap_or(DRAIN);
     let listen = config::listen(&variables, "DPD_API_LISTEN").map_err(|error| text(&error))?;
+    let scraped = config::metrics_listen(&variables).map_err(|error| text(&error))?;
     telemetry::start(&logging, io::stderr, io::stderr().is_terminal());
     process::allow_many_connections();
     let runtime = Runtime::new().map_err(|error| text(&error))?;
@@ -68,23 +70,44 @@ fn run() -> Result<(), String> {
         let database = Database::new(&postgresql, &name, postgresql.connections, postgresql.timeout)
             .map_err(|error| text(&error))?;
         let volume = Arc::new(Volume::new(&volume));
-        let primary = PostgresStore::of_api(database.clone(), volume.clone());
-        let store: Arc<dyn Store> = match &postgresql.standby {
-            None => Arc::new(primary),
+        let primary = Arc::new(PostgresStore::of_api(database.clone(), volume.clone()));
+        let standby = match &postgresql.standby {
+            None => None,
             Some(server) => {
                 let settings = PostgresqlSettings { server: server.clone(), ..postgresql.clone() };
                 let name = format!("{name}, reading");
                 let standby = Database::new(&settings, &name, settings.connections, settings.timeout)
                     .map_err(|error| text(&error))?;
-                Arc::new(ReplicatedStore::new(primary, PostgresStore::of_api(standby, volume.clone())))
+                Some(Arc::new(PostgresStore::of_api(standby, volume.clone())))
             }
         };
-        let api = Api::new(store, volume, settings, indexing).map_err(|error| text(&error))?;
+        let store: Arc<dyn Store> = match &standby {
+            None => primary.clone(),
+            Some(standby) => Arc::new(ReplicatedStore::new(primary.clone(), standby.clone())),
+        };
+        let api = Api::new(store.clone(), volume.clone(), settings, indexing).map_err(|error| text(&error))?;
         let stop = process::stop().map_err(|error| text(&error))?;
         let listener = server::listen("DPD_API_LISTEN", listen).await?;
+        let scraped = match scraped {
+            Some(address) => Some(metrics::listen(address).await?),
+            None => None,
+        };
+        telemetry::begin("dpd-api", env!("CARGO_PKG_VERSION"), &variables.told());
+        let telling = async {
+            let Some(scraped) = scraped else { return std::future::pending().await };
+            let (copy, name) = (Copy::default(), &volume.origin().name);
+            let mut metrics = Metrics::of("dpd-api", env!("CARGO_PKG_VERSION"));
+            let families = metrics.families();
+            api.register(families);
+            database.register(families);
+            standby.as_ref().unwrap_or(&primary).register(families, name);
+            copy.register(families.of_volume(name));
+            tokio::join!(metrics::serve(scraped, Arc::new(metrics)), copy.follow(store.as_ref()));
+        };
         tokio::select! {
-            () = api::server::serve(listener, api, drain, stop) => Ok(()),
+            () = api::server::serve(listener, api.clone(), drain, stop) => Ok(()),
             why = database.unusable() => Err(why),
+            () = telling => Ok(()),
         }
     });
     // Reads of a volume that does not answer must not keep the process.

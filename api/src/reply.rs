@@ -47,7 +47,7 @@ pub(crate) fn json_text(text: String) -> Response {
 pub(crate) fn array(first: &str, more: impl Stream<Item = Result<String, StoreError>> + Send + 'static) -> Response {
     let text = |text: String| stream::once(std::future::ready(Ok(Bytes::from(text))));
     let more = more.map_ok(|part| Bytes::from(format!(",{part}")));
-    let more = more.inspect_err(|error| warn!("an answer breaks off: {error}"));
+    let more = more.inspect_err(|error| warn!(%error, "an answer breaks off"));
     // What warp streams must be `Sync`, which only who polls it from two threads at once would need.
     let parts = SyncStream::new(text(format!("[{first}")).chain(more).chain(text("]".to_owned())));
     let mut response = warp::reply::stream(parts).into_response();

@@ -8,8 +8,10 @@ use crate::auth::{self, Caller, origin};
 use crate::body::{self, Arriving, BODY_LIMIT, METADATA_LIMIT};
 use crate::error::ApiError;
 use crate::limits::{self, Place};
+use crate::metrics::{self, UNMATCHED};
 use crate::reply::{self, Response};
 use crate::request::Request;
+use crate::trace::Trace;
 use crate::{Api, annotation, download, error, files, ingest, metadata, openapi, reindex, search, status};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -17,9 +19,10 @@ use percent_encoding::percent_decode_str;
 use shared::server::{Client, Held};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use tracing::{debug, error};
+use std::time::{Duration, Instant};
+use tracing::{debug, error, warn};
 use warp::Filter;
-use warp::http::{HeaderMap, Method};
+use warp::http::{HeaderMap, Method, StatusCode};
 
 type Handler = fn(Arc<Api>, Request) -> BoxFuture<'static, error::Result<Response>>;
 
@@ -86,6 +89,11 @@ impl Route {
     }
 }
 
+/// A request that takes longer is told of in the log.
+const SLOW: Duration = Duration::from_secs(1);
+/// How many requests that failed or were slow are told of within a time.
+pub(crate) const FAILURES: (u32, Duration) = (100, Duration::from_secs(10));
+
 /// The largest head of a request, in bytes.
 const HEAD_LIMIT: usize = 16 * 1024;
 
@@ -115,26 +123,51 @@ struct Target {
 
 /// Answers a request, whatever happens.
 async fn answer(api: Arc<Api>, target: Target, headers: HeaderMap, body: Arriving) -> Response {
+    let (begun, trace) = (Instant::now(), Trace::of(&headers));
+    // Of a path that was sent no more is told than which route it is: it may name what is guarded.
+    let (route, method) = (route_of(&target.path, &api.settings.root_path), metrics::method(&target.method));
     let answer = AssertUnwindSafe(dispatch(api.clone(), &target, headers, body)).catch_unwind().await;
-    let Target { method, path, .. } = &target;
-    let response = match answer {
+    let mut response = match answer {
         Ok(Ok(response)) => response,
-        Ok(Err(error)) => refused(&api, &target, error),
+        Ok(Err(error)) => refused(&api, error),
         Err(_) => {
-            error!(%method, path, "the handler panicked");
+            error!(request_id = trace.request, route, method, "the handler panicked");
             ApiError::Internal.into_response()
         }
     };
-    debug!(%method, path, status = response.status().as_u16(), "answered");
+    trace.mark(response.headers_mut());
+    let (status, took) = (response.status(), begun.elapsed());
+    api.answers.count(route, method, status, took);
+    tell(&api, &trace, (route, method), status, took);
     response
 }
 
-fn refused(api: &Api, Target { method, path, .. }: &Target, error: ApiError) -> Response {
+/// Tells the log of requests that fail or take long.
+fn tell(api: &Api, trace: &Trace, (route, method): (&str, &str), status: StatusCode, took: Duration) {
+    let (request_id, trace_id, status_code) = (trace.request.as_str(), trace.trace.as_deref(), status.as_u16());
+    let duration_ms = took.as_secs_f64() * 1000.0;
+    let what = match status.is_server_error() {
+        true => "a request failed",
+        false if took > SLOW => "a request was slow",
+        false => return debug!(request_id, trace_id, route, method, status = status_code, duration_ms, "answered"),
+    };
+    if let Some(left_out) = api.failures.met() {
+        warn!(request_id, trace_id, route, method, status = status_code, duration_ms, left_out, "{what}");
+    }
+}
+
+fn refused(api: &Api, error: ApiError) -> Response {
     if let Some(words) = error.words() {
         api.trouble.tell(words);
     }
-    debug!(%method, path, ?error, "refused");
+    api.answers.refuse(&error);
     error.into_response()
+}
+
+/// The route of a path as metrics and the log name it.
+fn route_of(path: &str, root: &str) -> &'static str {
+    let path = below_root(path, root);
+    ROUTES.iter().find(|route| parameters(route.path, path).is_some()).map_or(UNMATCHED, |route| route.path)
 }
 
 async fn dispatch(api: Arc<Api>, target: &Target, headers: HeaderMap, body: Arriving) -> error::Result<Response> {
@@ -192,7 +225,7 @@ async fn dispatch(api: Arc<Api>, target: &Target, headers: HeaderMap, body: Arri
                 Place::Free => answer.await,
                 _ => api.work.of(answer).await,
             };
-            let mut response = answer.unwrap_or_else(|error| refused(&api, target, error));
+            let mut response = answer.unwrap_or_else(|error| refused(&api, error));
             // A refusal tells of who asks as well.
             privacy.mark(response.headers_mut());
             if let Place::Download(place) = place {

@@ -73,7 +73,7 @@ pub(crate) async fn labels(api: Arc<Api>, request: Request) -> Result<Response> 
 async fn keys(api: &Api, request: &Request) -> Result<ColumnKeys> {
     match api.store.keys(&request.viewer).await {
         Err(StoreError::Unavailable(why) | StoreError::NotReady(why) | StoreError::TooLong(why)) => {
-            warn!("columns and labels are answered without those of the metadata: {why}");
+            warn!(error = %why, "columns and labels are answered without those of the metadata");
             Ok(ColumnKeys::default())
         }
         keys => Ok(keys?),

@@ -1,7 +1,7 @@
 //! The API as a service on connections.
 
 use crate::reply::AS_OF;
-use crate::{Api, routes};
+use crate::{Api, routes, trace};
 use hyper_util::service::TowerToHyperService;
 use shared::server::{Ending, Patience};
 use std::future::Future;
@@ -27,8 +27,8 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, drain: Duration, stop: 
             info!("stopping; still answering for {} s", drain.as_secs_f64());
         }
     };
-    let ending = Ending { drain, grace: || grace(&api) };
-    shared::server::serve(listener, TowerToHyperService::new(service), patience, stop, ending).await;
+    let (ending, counted) = (Ending { drain, grace: || grace(&api) }, &api.answers.connections);
+    shared::server::serve(listener, TowerToHyperService::new(service), patience, counted, stop, ending).await;
 }
 
 /// How long to wait for what is running: shortly for requests, longer where a download is among it.
@@ -58,6 +58,8 @@ fn cors(api: &Api) -> CorsLayer {
             header::IF_NONE_MATCH,
             header::IF_RANGE,
             header::RANGE,
+            trace::REQUEST_ID,
+            trace::TRACEPARENT,
         ])
         .expose_headers([
             header::ACCEPT_RANGES,
@@ -68,5 +70,6 @@ fn cors(api: &Api) -> CorsLayer {
             header::LINK,
             header::RETRY_AFTER,
             HeaderName::from_static(AS_OF),
+            trace::REQUEST_ID,
         ])
 }

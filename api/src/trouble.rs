@@ -2,26 +2,20 @@
 //! no more than that.
 
 use shared::store::StoreError;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use shared::telemetry::Causes;
 use tracing::warn;
 
 /// What all callers are told.
 pub(crate) const UNUSABLE: &str = "the database cannot be used";
-/// For how long the log does not say the same again, however often it is met.
-const AGAIN: Duration = Duration::from_secs(60);
-
-/// What the log was told last, and when.
+/// What the log was told of it.
 #[derive(Debug, Default)]
-pub(crate) struct Trouble(Mutex<Option<(Instant, String)>>);
+pub(crate) struct Trouble(Causes);
 
 impl Trouble {
     /// Tells the log why the database cannot be used, where it does not say so already.
     pub(crate) fn tell(&self, words: &str) {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.as_ref().is_none_or(|(at, before)| before != words || at.elapsed() > AGAIN) {
-            warn!("{UNUSABLE}: {words}");
-            *told = Some((Instant::now(), words.to_owned()));
+        if let Some(left_out) = self.0.met(words) {
+            warn!(left_out, error = %words, "{UNUSABLE}");
         }
     }
 }

@@ -102,6 +102,11 @@ impl Turns {
         told.await.ok()
     }
 
+    /// How many wait for one.
+    pub(crate) fn waiting(&self) -> usize {
+        self.state().waiting.values().map(BTreeMap::len).sum()
+    }
+
     /// Has the one make way for an asker who came first of all that wait, of this client or else of the one that most wait
     /// of. False where nobody can, or all came after the asker.
     pub(crate) fn evict(&self, client: Option<Client>, asker: Asker) -> bool {

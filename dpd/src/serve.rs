@@ -2,7 +2,9 @@
 
 use crate::progress::{self, AboveBar};
 use api::Api;
+use indexer::metrics::Meters;
 use shared::config::{self, Logging, PostgresqlSettings, Settings, Variables};
+use shared::metrics::{self, Metrics};
 use shared::process;
 use shared::store::Store;
 use shared::store::memory::MemoryStore;
@@ -40,26 +42,29 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), String> {
     let volume = Arc::new(Volume::new(&settings.volume));
     volume.open().map_err(|error| format!("{} cannot be indexed: {error}", volume.path().display()))?;
 
+    let scraped = config::metrics_listen(&variables).map_err(|error| text(&error))?;
     let bar = progress::bar();
     telemetry::start(&logging, AboveBar(bar.clone()), io::stderr().is_terminal());
-    if postgresql.is_some() {
-        warn!("a PostgreSQL is configured, but `dpd serve` keeps its index in memory and does not use it");
-    }
-    if settings.indexing.dlm.is_some() {
-        warn!("data items of the Data Lifecycle Manager are shown by dpd-indexer and dpd-api only, not by `dpd serve`");
-    }
     process::allow_many_connections();
     let runtime = tokio::runtime::Runtime::new().map_err(|error| text(&error))?;
-    let result = runtime.block_on(serve(volume, settings, &arguments.listen, hosts, &bar));
+    let begin = || {
+        telemetry::begin("dpd", env!("CARGO_PKG_VERSION"), &variables.told());
+        if postgresql.is_some() {
+            warn!("a PostgreSQL is configured, but `dpd serve` keeps its index in memory and does not use it");
+        }
+    };
+    let result = runtime.block_on(serve(begin, volume, settings, &arguments.listen, scraped, hosts, &bar));
     // Reads of a volume that does not answer must not keep the process.
     runtime.shutdown_background();
     result
 }
 
 async fn serve(
+    begin: impl FnOnce(),
     volume: Arc<Volume>,
     mut settings: Settings,
     listen: &str,
+    scraped: Option<SocketAddr>,
     hosts: Option<Vec<String>>,
     bar: &indicatif::ProgressBar,
 ) -> Result<(), String> {
@@ -67,6 +72,11 @@ async fn serve(
         .await
         .map_err(|error| format!("cannot listen on {listen}: {error}; choose another address with --listen"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
+    // Who gave an address that is taken is told that, and no more.
+    begin();
+    if settings.indexing.dlm.is_some() {
+        warn!("data items of the Data Lifecycle Manager are shown by dpd-indexer and dpd-api only, not by `dpd serve`");
+    }
     // What listens on loopback is for this machine's users; pages in their browsers are not to get at it by a name that
     // leads here as well.
     settings.api.hosts = hosts.filter(|_| address.ip().is_loopback());
@@ -76,15 +86,30 @@ async fn serve(
     let api = Api::new(store.clone(), volume.clone(), settings.api, settings.indexing.clone())
         .map_err(|error| error.to_string())?;
     let stop = process::stop().map_err(|error| error.to_string())?;
-    let indexing = tokio::spawn(indexer::run(volume.clone(), store.clone(), settings.indexing, None));
+    let meters = Meters::default();
+    let indexing = indexer::run(volume.clone(), store.clone(), settings.indexing, None, meters.clone());
+    let indexing = tokio::spawn(indexing);
     say(&format!("listening on http://{address}"));
+    let scraped = match scraped {
+        Some(address) => Some(metrics::listen(address).await?),
+        None => None,
+    };
+    let telling = async {
+        let Some(scraped) = scraped else { return std::future::pending().await };
+        let mut metrics = Metrics::of("dpd", env!("CARGO_PKG_VERSION"));
+        let families = metrics.families();
+        api.register(families);
+        meters.register(families, &volume.origin().name);
+        metrics::serve(scraped, Arc::new(metrics)).await;
+    };
     let introducing = async {
         introduce(&volume, store.as_ref(), address, bar).await;
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        () = api::server::serve(listener, api, drain, stop) => Ok(()),
+        () = api::server::serve(listener, api.clone(), drain, stop) => Ok(()),
         () = introducing => Ok(()),
+        () = telling => Ok(()),
         ended = indexing => Err(format!("the indexer ended: {ended:?}")),
     }
 }

@@ -35,7 +35,7 @@ async fn rate(workers: usize) -> f64 {
     let volume = Arc::new(Volume::new(&settings.volume).behind(Arc::new(|_, _| std::thread::sleep(CALL))));
     let store = Arc::new(MemoryStore::default());
     let begun = Instant::now();
-    let indexing = tokio::spawn(indexer::run(volume, store.clone(), settings.indexing, None));
+    let indexing = tokio::spawn(indexer::run(volume, store.clone(), settings.indexing, None, Default::default()));
     while store.known(&Folder::root()).await.expect("what is known").len() < products {
         tokio::time::sleep(CALL).await;
     }

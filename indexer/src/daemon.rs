@@ -2,6 +2,7 @@
 //! for ever.
 
 use crate::lease;
+use crate::metrics::Meters;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
@@ -9,7 +10,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use shared::config::{IndexingSettings, PostgresqlSettings};
 use shared::identity::{self, VolumePrefix};
-use shared::server::{Ending, Patience};
+use shared::metrics::{self, Figures as _, Metrics, Registry};
+use shared::server::{Counted, Ending, Patience};
 use shared::store::StoreError;
 use shared::store::postgres::lease::{Candidate, Lease};
 use shared::store::postgres::listen::Ear;
@@ -94,7 +96,7 @@ impl Health {
         let mut now = self.now();
         if now.state != state {
             match &state {
-                State::Waiting(reason) => warn!("waiting: {reason}"),
+                State::Waiting(reason) => warn!(error = %reason, "waiting"),
                 State::StandingBy => info!("standing by: another indexer holds the lease"),
                 State::Holding { .. } | State::Starting => {}
             }
@@ -105,6 +107,22 @@ impl Health {
     /// Notes that it cannot go on for now.
     pub(crate) fn wait(&self, why: &impl std::fmt::Display) {
         self.set(State::Waiting(why.to_string()));
+    }
+
+    /// Registers what the daemon does at the moment, for metrics.
+    fn register(self: &Arc<Self>, registry: &mut Registry) {
+        let own = self.clone();
+        let help = "What this indexer does: 1 for the state that it is in. One that waits says in /status what for";
+        registry.gauges("indexer_state", help, "state", move || {
+            let state = match own.now().state {
+                State::Starting => "starting",
+                State::Waiting(_) => "waiting",
+                State::StandingBy => "standing_by",
+                State::Holding { .. } => "holding",
+            };
+            let states = ["starting", "waiting", "standing_by", "holding"];
+            states.map(|one| (one, f64::from(u8::from(one == state)))).to_vec()
+        });
     }
 
     fn answer(&self, path: &str) -> (StatusCode, Value) {
@@ -121,7 +139,10 @@ impl Health {
             ("/livez", _) | ("/readyz", Ok(())) => (StatusCode::OK, json!({"status": "ok"})),
             ("/readyz", Err(reason)) => (StatusCode::SERVICE_UNAVAILABLE, json!({"detail": reason})),
             ("/status", ready) => (StatusCode::OK, self.status(&now, ready.err())),
-            _ => (StatusCode::NOT_FOUND, json!({"detail": "There are /livez, /readyz and /status here."})),
+            _ => (
+                StatusCode::NOT_FOUND,
+                json!({"detail": "There are /livez, /readyz and /status here, and /metrics where DPD_METRICS_LISTEN is not set."}),
+            ),
         }
     }
 
@@ -146,7 +167,8 @@ impl Health {
     }
 }
 
-/// Runs until `stop`, and then gives the lease back. Answers on `listener` meanwhile.
+/// Runs until `stop`, and then gives the lease back. Answers on `listener` meanwhile, and on `scraped` those who scrape; where
+/// there is no such, they are answered on `listener` as well.
 ///
 /// # Errors
 /// What cannot get better by waiting, for people to read.
@@ -155,6 +177,7 @@ pub async fn run(
     indexing: IndexingSettings,
     postgresql: PostgresqlSettings,
     listener: TcpListener,
+    scraped: Option<TcpListener>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StoreError> {
     let name = process::name();
@@ -170,9 +193,28 @@ pub async fn run(
         );
     }
     let health = Arc::new(Health::new(volume.clone(), name.clone()));
-    let answering = tokio::spawn(answer(listener, health.clone()));
-    let daemon =
-        Daemon { volume, indexing, database: database.clone(), own, name, health, state_name: postgresql.state_name };
+    let (meters, counted) = (Meters::default(), Counted::default());
+    let mut all = Metrics::of("dpd-indexer", env!("CARGO_PKG_VERSION"));
+    let families = all.families();
+    meters.register(families, &volume.origin().name);
+    health.register(families);
+    database.register(families);
+    volume.register(families);
+    counted.register(families);
+    let all = Arc::new(all);
+    let beside = if scraped.is_none() { Some(all.clone()) } else { None };
+    let answering = tokio::spawn(answer(listener, health.clone(), counted, beside));
+    let scraping = scraped.map(|scraped| tokio::spawn(metrics::serve(scraped, all)));
+    let daemon = Daemon {
+        volume,
+        indexing,
+        database: database.clone(),
+        own,
+        name,
+        health,
+        meters,
+        state_name: postgresql.state_name,
+    };
     let held = Mutex::default();
     let mut unusable = None;
     tokio::select! {
@@ -186,13 +228,14 @@ pub async fn run(
         give_back(&lease).await;
     }
     answering.abort();
+    scraping.inspect(tokio::task::JoinHandle::abort);
     unusable.map_or(Ok(()), Err)
 }
 
 async fn give_back(lease: &Lease) {
     match lease.release().await {
         Ok(()) => info!(epoch = lease.epoch(), "gave the lease back"),
-        Err(error) => warn!("the lease is not given back and has to run out: {error}"),
+        Err(error) => warn!(%error, "the lease is not given back and has to run out"),
     }
 }
 
@@ -204,6 +247,7 @@ struct Daemon {
     own: Database,
     name: String,
     health: Arc<Health>,
+    meters: Meters,
     state_name: String,
 }
 
@@ -245,18 +289,26 @@ impl Daemon {
             };
             let lease = Arc::new(lease);
             self.health.set(State::Holding { epoch: lease.epoch() });
+            self.meters.lease_taken(&lease);
             *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease.clone());
             let store = Arc::new(PostgresStore::of_indexer(self.database.clone(), lease.clone(), ear.clone()));
             let all = async {
                 tokio::join!(
-                    crate::run(self.volume.clone(), store.clone(), self.indexing.clone(), identity),
+                    crate::run(
+                        self.volume.clone(),
+                        store.clone(),
+                        self.indexing.clone(),
+                        identity,
+                        self.meters.clone()
+                    ),
                     crate::dlm::follow(store.clone(), self.indexing.dlm.clone()),
                     store.tend(),
+                    store.tell_size(&self.meters.size),
                 );
             };
             tokio::select! {
                 () = all => {}
-                () = lease::keep(&lease, &self.health) => {}
+                () = lease::keep(&lease, &self.health, &self.meters) => {}
             }
             held.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
@@ -346,17 +398,24 @@ impl Daemon {
     }
 }
 
-async fn answer(listener: TcpListener, health: Arc<Health>) {
+async fn answer(listener: TcpListener, health: Arc<Health>, counted: Counted, beside: Option<Arc<Metrics>>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let (status, body) = match *request.method() {
-            Method::GET | Method::HEAD => health.answer(request.uri().path()),
-            _ => (StatusCode::METHOD_NOT_ALLOWED, json!({"detail": "There is only GET here."})),
+        let is_read = [Method::GET, Method::HEAD].contains(request.method());
+        let response = match &beside {
+            Some(all) if is_read && request.uri().path() == "/metrics" => metrics::answer(all, request.headers()),
+            _ => {
+                let (status, body) = match is_read {
+                    true => health.answer(request.uri().path()),
+                    false => (StatusCode::METHOD_NOT_ALLOWED, json!({"detail": "There is only GET here."})),
+                };
+                let mut response = Response::new(body.to_string());
+                *response.status_mut() = status;
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                response
+            }
         };
-        let mut response = Response::new(body.to_string());
-        *response.status_mut() = status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         async { Ok::<_, Infallible>(response) }
     });
     let ending = Ending { drain: Duration::ZERO, grace: || GRACE };
-    server::serve(listener, service, PATIENCE, std::future::pending(), ending).await;
+    server::serve(listener, service, PATIENCE, &counted, std::future::pending(), ending).await;
 }

@@ -135,7 +135,7 @@ impl Follower {
         let error = looked.err().map(|error| error.to_string());
         if let Some(error) = &error {
             if self.told.as_ref() != Some(error) {
-                warn!("data items of the Data Lifecycle Manager cannot be read: {error}");
+                warn!(%error, "data items of the Data Lifecycle Manager cannot be read");
             }
             // What was read of it stays, whoever read it.
             if let Err(error) = self.count().await {
@@ -181,7 +181,7 @@ fn changes(page: &[Uuid], read: Vec<Read>) -> Vec<Change> {
         let size = item.as_ref().ok().and_then(shared::dlm::DataItem::bytes);
         let product = item.and_then(|item| item.product().map(Arc::new).map_err(|error| error.to_string()));
         if let Err(error) = &product {
-            warn!(%uid, "a data item of the Data Lifecycle Manager is passed over: {error}");
+            warn!(%uid, %error, "a data item of the Data Lifecycle Manager is passed over");
         }
         Change::Item(Item { uid, version, product, size })
     });

@@ -1,6 +1,7 @@
 //! From a hint to a change: workers look at folders, read metadata files, and hand what they find to the
 //! [writer](crate::write).
 
+use crate::metrics::Meters;
 use crate::mounts::Mounts;
 use crate::queue::{Haste, Hint, Queue, Subject, Turn};
 use crate::run::{Kind, Settle, Ticket};
@@ -77,6 +78,7 @@ pub(crate) struct Worker {
     pub(crate) mounts: Mounts,
     /// Files that do not read, each with what was told of it last.
     pub(crate) told: Told,
+    pub(crate) meters: Meters,
     /// Which folder the storage path was when it was last walked. Under another one nothing is removed.
     pub(crate) accepted: Mutex<Option<Identity>>,
 }
@@ -95,6 +97,7 @@ impl Worker {
             };
             // A defect met in one place must not end the work on all others.
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                self.meters.defect();
                 error!(%subject, "looking at this failed badly; it is passed over");
             }
             self.queue.done(&subject);
@@ -186,7 +189,7 @@ impl Worker {
     fn keep_all_in(&self, folder: &Folder, why: &dyn std::fmt::Display, hint: &Hint) {
         let why = why.to_string();
         if self.shut.note(folder, why.clone()) {
-            warn!(%folder, "cannot be listed; what is known in it stays: {why}");
+            warn!(%folder, error = %why, "cannot be listed; what is known in it stays");
         }
         self.pass_over(folder, hint);
     }
@@ -277,6 +280,7 @@ impl Worker {
 
     /// Reads a folder's metadata file and hands on what it is.
     fn read(&self, root: &Root<'_>, folder: &Folder, hint: Hint) {
+        let told = hint.told_at();
         let read = root.read(folder);
         if self.watch.is_told_of_changes() {
             self.watch.links(folder, root.is_linked(folder));
@@ -290,7 +294,7 @@ impl Worker {
                     // No file is of this version, so the next walk reads it again.
                     found.stamp.changed -= 1;
                 }
-                return self.send(Change::Found(found), hint.tickets);
+                return self.send(Change::Found(found), told, hint.tickets);
             }
             Err(ReadError::Missing) => return self.missing(root, folder, hint),
             Err(ReadError::Bad { error, stamp, guarded }) => (Failing::error(&error, guarded), Some(stamp)),
@@ -300,15 +304,16 @@ impl Worker {
             let pause = FIRST_PAUSE * 2u32.pow(hint.attempt);
             debug!(%folder, attempt = hint.attempt, "the metadata file is tried again: {error}");
             count_failed(&hint.tickets);
-            let again = Hint { attempt: hint.attempt + 1, ..Hint::read() };
+            let again = Hint { attempt: hint.attempt + 1, told, ..Hint::read() };
             return self.queue.push(folder.clone(), again, Turn::Due(Instant::now() + pause));
         }
         count_failed(&hint.tickets);
         let path = folder.join(&self.volume.origin().metadata_file).to_string();
         if self.told.is_news(folder, &(&error, stamp)) {
-            warn!(path, "this metadata file does not read: {error}");
+            self.meters.fails();
+            warn!(path, %error, "this metadata file does not read");
         }
-        self.send(Change::Failing { folder: folder.clone(), path, error, stamp }, hint.tickets);
+        self.send(Change::Failing { folder: folder.clone(), path, error, stamp }, told, hint.tickets);
     }
 
     /// A folder without a metadata file is gone from the index, unless the storage path is not what it was when it was walked
@@ -325,7 +330,7 @@ impl Worker {
             return self.keep_all_in(point, &UNMOUNTED, &hint);
         }
         self.told.forget(folder);
-        self.send(Change::Gone(folder.clone()), hint.tickets);
+        self.send(Change::Gone(folder.clone()), hint.told_at(), hint.tickets);
     }
 
     fn is_unmounted(&self, root: &Root<'_>, point: &Folder) -> bool {
@@ -336,9 +341,10 @@ impl Worker {
         look().unwrap_or(false)
     }
 
-    pub(crate) fn send(&self, change: Change, tickets: Vec<Ticket>) {
+    /// Hands a change on of which an event told then, where one did.
+    pub(crate) fn send(&self, change: Change, told: Option<Instant>, tickets: Vec<Ticket>) {
         // Fails only when the writer is gone, which is when everything ends.
-        let _ = self.changes.blocking_send(Item { change, tickets });
+        let _ = self.changes.blocking_send(Item { change, told, tickets });
     }
 }
 

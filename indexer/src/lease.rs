@@ -5,10 +5,11 @@
 //! over meanwhile, or the database lost what was written: then all it knows is thrown away, and it stands by.
 
 use crate::daemon::{Health, State};
+use crate::metrics::Meters;
 use shared::process::Place;
 use shared::store::postgres::lease::{Attempt, Candidate, Lease};
 use shared::store::postgres::listen::Ear;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 /// The longest pause between two looks at a lease that another holds.
@@ -56,7 +57,7 @@ async fn is_left(place: Option<Place>) {
 }
 
 /// Renews the lease until it is lost.
-pub(crate) async fn keep(lease: &Lease, health: &Health) {
+pub(crate) async fn keep(lease: &Lease, health: &Health, meters: &Meters) {
     let term = lease.candidate().term();
     let mut pause = term / 5;
     loop {
@@ -64,7 +65,10 @@ pub(crate) async fn keep(lease: &Lease, health: &Health) {
             _ = lease.lost() => break,
             () = tokio::time::sleep(pause) => {}
         }
-        pause = match lease.renew().await {
+        let begun = Instant::now();
+        let renewed = lease.renew().await;
+        meters.renewed(begun);
+        pause = match renewed {
             Ok(true) => {
                 health.set(State::Holding { epoch: lease.epoch() });
                 term / 5

@@ -12,6 +12,7 @@ pub mod import;
 mod ingest;
 mod lease;
 mod measure;
+pub mod metrics;
 pub mod migrate;
 mod mounts;
 mod queue;
@@ -26,6 +27,7 @@ mod write;
 
 use ingest::{Refused, Worker};
 use measure::Measure;
+use metrics::Meters;
 use queue::{Haste, Hint, Queue, Turn};
 use reconcile::Known;
 use run::{Run, Settle, Ticket};
@@ -84,8 +86,14 @@ impl Reason {
 }
 
 /// Keeps `store` in step with `volume` for as long as the future is polled; it never ends by itself. Where an `identity`
-/// is given, nothing is removed while the storage path holds another volume or none.
-pub async fn run(volume: Arc<Volume>, store: Arc<dyn Store>, settings: IndexingSettings, identity: Option<Uuid>) {
+/// is given, nothing is removed while the storage path holds another volume or none. What it does is counted in `meters`.
+pub async fn run(
+    volume: Arc<Volume>,
+    store: Arc<dyn Store>,
+    settings: IndexingSettings,
+    identity: Option<Uuid>,
+    meters: Meters,
+) {
     let (settle, settled) = mpsc::unbounded_channel();
     let (changes, to_write) = mpsc::channel(IN_FLIGHT);
     let queue = Arc::new(Queue::default());
@@ -106,6 +114,7 @@ pub async fn run(volume: Arc<Volume>, store: Arc<dyn Store>, settings: IndexingS
         shut: Default::default(),
         mounts: Default::default(),
         told: Default::default(),
+        meters: meters.clone(),
         accepted: std::sync::Mutex::default(),
     });
     let workers: io::Result<Vec<_>> = (0..settings.workers)
@@ -116,7 +125,7 @@ pub async fn run(volume: Arc<Volume>, store: Arc<dyn Store>, settings: IndexingS
         .collect();
     let measuring = std::thread::Builder::new().name("measurer".to_owned()).spawn(move || measurer.run());
     if let Err(error) = workers.and(measuring) {
-        warn!("fewer threads than configured: {error}");
+        warn!(%error, "fewer threads than configured");
     }
     let _closing = Closing(queue.clone());
     let sdp = sdp::Follower::new(settings.sdp.clone(), settings.reconcile, flows, queue.clone(), store.clone());
@@ -124,19 +133,22 @@ pub async fn run(volume: Arc<Volume>, store: Arc<dyn Store>, settings: IndexingS
         identity,
         store: store.clone(),
         queue: queue.clone(),
-        watch,
+        watch: watch.clone(),
         worker,
         measure: measure.clone(),
         settings,
         settle,
+        meters: meters.clone(),
     };
     tokio::join!(
-        write::write(store.clone(), to_write, indexer.settings.batch, measure.clone()),
+        write::write(store.clone(), to_write, indexer.settings.batch, measure.clone(), meters.clone()),
         measure_more(store.as_ref(), &measure),
         measure_around_removed(store.as_ref(), &measure),
-        settle_runs(store.clone(), settled, queue, indexer.settle.clone()),
+        settle_runs(store.clone(), settled, queue.clone(), indexer.settle.clone()),
         indexer.walk_for_ever(),
         sdp.follow(),
+        meters.look_at(&queue, &watch),
+        meters.copy.follow(store.as_ref()),
     );
 }
 
@@ -202,7 +214,7 @@ async fn settle_runs(
                 }
             };
             if let Err(error) = store.each_known(&run.scope, &mut tell).await {
-                warn!(folder = %run.scope, "what went from here is found by the next walk: {error}");
+                warn!(folder = %run.scope, %error, "what went from here is found by the next walk");
                 queue.lost_hints();
                 gone.clear();
             }
@@ -225,6 +237,7 @@ struct Indexer {
     measure: Measure,
     settings: IndexingSettings,
     settle: Settle,
+    meters: Meters,
 }
 
 impl Indexer {
@@ -241,7 +254,11 @@ impl Indexer {
             let recent = whole.is_some_and(|whole| whole.elapsed() < self.settings.full_walk);
             let walk = if reason == Reason::Interval && recent { Walk::Changes } else { Walk::Whole };
             let begun = Instant::now();
+            self.meters.walk_begins(walk);
             let walked = self.walk(reason, walk, &mut indexing).await;
+            if walked.is_err() {
+                self.meters.walk_ends(walk, begun, None, false);
+            }
             if walk == Walk::Whole && walked.is_ok() {
                 rested = Instant::now() + begun.elapsed();
             }
@@ -260,6 +277,7 @@ impl Indexer {
                     () = self.asked(rested) => break Reason::Asked,
                     () = tokio::time::sleep_until(next) => break if again { reason } else { Reason::Interval },
                     () = self.queue.hints_lost() => {
+                        self.meters.hints_lost();
                         tokio::time::sleep(PAUSE).await;
                         break if again { reason } else { Reason::HintsLost };
                     }
@@ -292,7 +310,7 @@ impl Indexer {
         let message = failure.to_string();
         let is_new = indexing.volume_error.as_ref() != Some(&message);
         match failure {
-            Failure::Store(_) => warn!("the walk waits for the store: {message}"),
+            Failure::Store(_) => warn!(error = %message, "the walk waits for the store"),
             Failure::Volume(_) => {
                 if is_new {
                     warn!("{message}");
@@ -339,6 +357,7 @@ impl Indexer {
         off_the_loop(move || worker.memory.end(!timed_out, left)).await;
         self.watch.end_walk(walk == Walk::Whole && !timed_out);
         self.worker.shut.end_walk(!timed_out);
+        self.meters.walk_ends(walk, begun, Some(run.folders.load(Relaxed)), !timed_out);
         let counts = progress(&run, if timed_out { Step::TimedOut } else { Step::Completed });
         info!(
             seconds = begun.elapsed().as_secs_f64(),

@@ -12,7 +12,7 @@ async fn index_once(path: &std::path::Path, store: &Arc<dyn Store>, timeout: Opt
     let mut indexing = settings.indexing;
     indexing.timeout = timeout.unwrap_or(indexing.timeout);
     let volume = Arc::new(Volume::new(&settings.volume));
-    let indexer = tokio::spawn(run(volume, store.clone(), indexing, None));
+    let indexer = tokio::spawn(run(volume, store.clone(), indexing, None, Default::default()));
     let mut stand = stands(store).await;
     while stand.in_progress || stand.ended == before {
         tokio::task::yield_now().await;

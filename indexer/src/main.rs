@@ -6,7 +6,7 @@ use shared::config::{self, IndexingSettings, Logging, PostgresqlSettings, Variab
 use shared::store::postgres::Database;
 use shared::telemetry;
 use shared::volume::Volume;
-use shared::{process, server};
+use shared::{metrics, process, server};
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ const SOMETHING_LEFT: u8 = 3;
 ///
 /// The volume at PERSISTENT_STORAGE_PATH is walked once and then watched. Any number of these may run for one volume: one
 /// holds the lease and writes, the others stand by and take over when it ends or falls silent. All settings come from
-/// the environment. Health and a small status are answered on DPD_INDEXER_LISTEN.
+/// the environment. Health, a small status and metrics are answered on DPD_INDEXER_LISTEN.
 #[derive(Parser)]
 #[command(name = "dpd-indexer", version)]
 struct Arguments {
@@ -108,15 +108,20 @@ fn run(command: Option<&Command>) -> Result<u8, String> {
             let volume = VolumeSettings::read(&variables, None).map_err(|error| text(&error))?;
             let indexing = IndexingSettings::read(&variables).map_err(|error| text(&error))?;
             let listen = config::listen(&variables, "DPD_INDEXER_LISTEN").map_err(|error| text(&error))?;
+            let scraped = config::metrics_listen(&variables).map_err(|error| text(&error))?;
             process::allow_many_connections();
             runtime
                 .block_on(async {
                     let stop = process::stop().map_err(|error| text(&error))?;
                     let listener = server::listen("DPD_INDEXER_LISTEN", listen).await?;
+                    let scraped = match scraped {
+                        Some(address) => Some(metrics::listen(address).await?),
+                        None => None,
+                    };
+                    telemetry::begin("dpd-indexer", env!("CARGO_PKG_VERSION"), &variables.told());
                     let volume = Arc::new(Volume::new(&volume));
-                    indexer::daemon::run(volume, indexing, postgresql, listener, stop)
-                        .await
-                        .map_err(|error| text(&error))
+                    let daemon = indexer::daemon::run(volume, indexing, postgresql, listener, scraped, stop);
+                    daemon.await.map_err(|error| text(&error))
                 })
                 .map(|()| 0)
         }

@@ -58,12 +58,25 @@ pub(crate) struct Hint {
     pub(crate) attempt: u32,
     /// The walks that this is part of.
     pub(crate) tickets: Vec<Ticket>,
+    /// When an event told of it first.
+    pub(crate) told: Option<Instant>,
 }
 
 impl Hint {
     /// The metadata file may have changed.
     pub(crate) fn read() -> Hint {
         Hint { read: true, ..Hint::default() }
+    }
+
+    /// An event tells that the metadata file may have changed.
+    pub(crate) fn told(now: Instant) -> Hint {
+        Hint { told: Some(now), ..Hint::read() }
+    }
+
+    /// When an event told of it, or of a folder that it is in; `None` where only a walk came by.
+    pub(crate) fn told_at(&self) -> Option<Instant> {
+        let runs = self.tickets.iter().map(Ticket::run).filter(|run| run.kind == Kind::Subtree);
+        runs.map(|run| run.begun).chain(self.told).min()
     }
 
     /// The folder is to be listed for a walk.
@@ -88,6 +101,7 @@ impl Hint {
             (false, true) => other.attempt,
             (true, true) | (false, false) => self.attempt.min(other.attempt),
         };
+        self.told = self.told.into_iter().chain(other.told).min();
         self.list |= other.list;
         self.read |= other.read;
         for ticket in other.tickets {
@@ -119,7 +133,7 @@ pub(crate) enum Haste {
 type Place = (Instant, u64);
 
 #[derive(Debug)]
-struct Waiting {
+struct Pending {
     hint: Hint,
     turn: Turn,
     /// Where it stands among those due.
@@ -137,7 +151,7 @@ enum ToWalk {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: HashMap<Subject, Waiting>,
+    waiting: HashMap<Subject, Pending>,
     due: BTreeMap<Place, Subject>,
     /// By haste.
     walks: [Vec<ToWalk>; 2],
@@ -146,6 +160,16 @@ struct State {
     /// How many workers wait for something to do.
     idle: usize,
     closed: bool,
+}
+
+/// What waits in a queue.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    /// Since when what is due first has been so; `None` where nothing is.
+    pub(crate) since: Option<Instant>,
+    pub(crate) due: usize,
+    /// Folders that walks came to; those in one folder are one.
+    pub(crate) walks: usize,
 }
 
 /// See the module.
@@ -190,6 +214,14 @@ impl Queue {
         }
         // The worker that puts them in comes back for the first of them, or for something else, and wakes another then.
         self.lock().walks[haste as usize].push(ToWalk::In { parent: parent.clone(), names, tickets });
+    }
+
+    /// What waits.
+    pub(crate) fn waiting(&self) -> Waiting {
+        let state = self.lock();
+        let now = Instant::now();
+        let since = state.due.first_key_value().map(|((due, _), _)| *due).filter(|due| *due <= now);
+        Waiting { since, due: state.due.len(), walks: state.walks.iter().map(Vec::len).sum() }
     }
 
     /// Says that hints were lost.
@@ -274,7 +306,7 @@ impl State {
                 }
             }
         }
-        self.waiting.insert(subject, Waiting { hint, turn, place });
+        self.waiting.insert(subject, Pending { hint, turn, place });
     }
 
     /// Whether something is to be done now.

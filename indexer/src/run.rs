@@ -10,6 +10,7 @@ use shared::status::Read;
 use shared::store::Outcome;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::sync::{Notify, mpsc};
 
 /// Whose turn its hints have.
@@ -26,6 +27,7 @@ pub(crate) enum Kind {
 pub(crate) struct Run {
     pub(crate) kind: Kind,
     pub(crate) scope: Folder,
+    pub(crate) begun: Instant,
     /// The number under which what it sees is remembered, where it is of everything.
     pub(crate) number: Option<u64>,
     /// Folders that were looked at, those of them that were not listed, and those that were left out with all below them.
@@ -96,6 +98,7 @@ impl Run {
         let run = Run {
             kind,
             scope,
+            begun: Instant::now(),
             number,
             folders: AtomicU64::new(0),
             unlisted: AtomicU64::new(0),

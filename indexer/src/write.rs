@@ -1,6 +1,7 @@
 //! From a change to the store: one writer hands over in batches what the workers find.
 
 use crate::measure::Measure;
+use crate::metrics::Meters;
 use crate::run::Ticket;
 use shared::access::Access;
 use shared::folder::Folder;
@@ -8,7 +9,7 @@ use shared::status::Failing;
 use shared::store::{Change, Item as DataItem, Outcome, Store, StoreError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tracing::{debug, error, warn};
 
@@ -23,29 +24,41 @@ const ATTEMPTS: u32 = 2;
 #[derive(Debug)]
 pub(crate) struct Item {
     pub(crate) change: Change,
+    /// When an event told of it, where one did.
+    pub(crate) told: Option<Instant>,
     pub(crate) tickets: Vec<Ticket>,
 }
 
 impl Item {
     /// A change that no walk waits for.
     pub(crate) fn of(change: Change) -> Item {
-        Item { change, tickets: Vec::new() }
+        Item { change, told: None, tickets: Vec::new() }
     }
 }
 
 /// Writes changes in batches of at most `batch` until nobody sends any more. Under little load a batch is one change;
 /// under much load it is what came while the last one was written.
-pub(crate) async fn write(store: Arc<dyn Store>, mut changes: mpsc::Receiver<Item>, batch: usize, measure: Measure) {
+pub(crate) async fn write(
+    store: Arc<dyn Store>,
+    mut changes: mpsc::Receiver<Item>,
+    batch: usize,
+    measure: Measure,
+    meters: Meters,
+) {
     let mut items = Vec::with_capacity(batch);
     while changes.recv_many(&mut items, batch).await > 0 {
-        let (changes, tickets): (Vec<Change>, Vec<Vec<Ticket>>) =
-            items.drain(..).map(|item| (item.change, item.tickets)).unzip();
+        let (changes, beside): (Vec<Change>, Vec<_>) =
+            items.drain(..).map(|item| (item.change, (item.told, item.tickets))).unzip();
+        let begun = Instant::now();
+        meters.write_begins(beside.iter().filter_map(|(told, _)| *told).min());
         let mut outcomes = Vec::with_capacity(changes.len());
         for part in parts(&changes) {
             outcomes.extend(apply(store.as_ref(), part).await);
         }
+        meters.write_ends(begun, changes.len());
         let came_or_went: Vec<Folder> = changes.iter().zip(&outcomes).filter_map(came_or_went).cloned().collect();
-        for ((change, tickets), outcome) in changes.into_iter().zip(&tickets).zip(outcomes) {
+        for ((change, (told, tickets)), outcome) in changes.into_iter().zip(&beside).zip(outcomes) {
+            meters.written(&change, outcome, *told);
             if let Change::Found(found) = change {
                 let public = found.product.access == Access::Public;
                 tickets.iter().for_each(|ticket| ticket.run().count(outcome, public));
@@ -112,31 +125,31 @@ pub(crate) async fn apply(store: &dyn Store, changes: &[Change]) -> Vec<Outcome>
             ) => {
                 let reason = error.to_string();
                 if told != reason {
-                    warn!("the store takes no changes, they are kept: {reason}");
+                    warn!(error = %reason, "the store takes no changes, they are kept");
                     told = reason;
                 }
                 tokio::time::sleep(STORE_PAUSE).await;
             }
             Err(StoreError::TooLong(reason)) if changes.len() > 1 => {
-                warn!("{} changes at once take the store too long, half of them are tried: {reason}", changes.len());
+                warn!(error = %reason, "{} changes at once take the store too long, half of them are tried", changes.len());
                 return apply_in_halves(store, changes).await;
             }
             Err(StoreError::Damaged(reason)) if changes.len() > 1 => {
                 warn!(
-                    "{} changes at once meet with something damaged, half of them are tried: {reason}",
+                    error = %reason, "{} changes at once meet with something damaged, half of them are tried",
                     changes.len()
                 );
                 return apply_in_halves(store, changes).await;
             }
             Err(StoreError::Damaged(reason)) if attempts < ATTEMPTS => {
                 attempts += 1;
-                warn!(subject = ?changes.first().map(Change::subject), "the store cannot take this, it is tried again: {reason}");
+                warn!(subject = ?changes.first().map(Change::subject), error = %reason, "the store cannot take this, it is tried again");
                 tokio::time::sleep(STORE_PAUSE).await;
             }
             Err(StoreError::Damaged(reason)) => return apply_what_fits(store, changes, reason, false).await,
             Err(StoreError::TooLong(reason)) if attempts < ATTEMPTS => {
                 attempts += 1;
-                warn!(folder = ?changes.first().and_then(Change::folder), "the store takes too long, it is tried again: {reason}");
+                warn!(folder = ?changes.first().and_then(Change::folder), error = %reason, "the store takes too long, it is tried again");
                 tokio::time::sleep(STORE_PAUSE).await;
             }
             Err(StoreError::TooLong(reason)) => return apply_what_fits(store, changes, reason, false).await,
@@ -158,7 +171,7 @@ async fn apply_in_halves(store: &dyn Store, changes: &[Change]) -> Vec<Outcome> 
 /// tries one again where it is not `certain` that it never fits.
 async fn apply_what_fits(store: &dyn Store, changes: &[Change], reason: String, certain: bool) -> Vec<Outcome> {
     let [change] = changes else { return apply_in_halves(store, changes).await };
-    error!(subject = ?change.subject(), "the store refuses this change: {reason}");
+    error!(subject = ?change.subject(), error = %reason, "the store refuses this change");
     if let Change::Found(found) = change
         && let Some(folder) = &found.product.folder
     {

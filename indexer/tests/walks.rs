@@ -42,7 +42,7 @@ fn start<const N: usize>(
     change(&mut settings.indexing);
     let volume = Arc::new(Volume::new(&settings.volume).behind(on_access));
     let store = Arc::new(MemoryStore::default());
-    tokio::spawn(indexer::run(volume, store.clone(), settings.indexing, None));
+    tokio::spawn(indexer::run(volume, store.clone(), settings.indexing, None, Default::default()));
     store
 }
 

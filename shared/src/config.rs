@@ -7,6 +7,7 @@ mod access;
 mod client;
 mod dashboard;
 mod indexing;
+mod logging;
 mod postgresql;
 mod proxy;
 mod sources;
@@ -15,6 +16,7 @@ mod variables;
 pub use access::{AccessSettings, Guarded, Ingest, allowed_hosts};
 pub use client::ClientSettings;
 pub use indexing::{IndexingSettings, WatchMode};
+pub use logging::{LogFormat, Logging};
 pub use postgresql::{PostgresqlSettings, Secret, Server, Tls, TlsMode};
 pub use proxy::ProxySettings;
 pub use sources::{DlmSettings, SdpSettings};
@@ -26,7 +28,6 @@ use chrono::format::{Item, StrftimeItems};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::net::SocketAddr;
 use std::time::Duration;
-use tracing_subscriber::EnvFilter;
 
 /// A variable, as people are told of it.
 #[derive(Debug)]
@@ -68,6 +69,11 @@ pub const VARIABLES: &[Variable] = &[
     ),
     variable("DPD_INDEXER_LISTEN", "127.0.0.1:8001", "where dpd-indexer answers /livez, /readyz and /status"),
     variable("DPD_API_LISTEN", "127.0.0.1:8000", "where dpd-api answers"),
+    variable(
+        "DPD_METRICS_LISTEN",
+        "",
+        "where /metrics is answered, such as 0.0.0.0:9090; where empty, dpd-indexer answers it beside /status, and the others do not",
+    ),
     variable("DPD_PRUNE", "*.ms,*.MS,*.zarr", "folders not walked into, as patterns of names, with commas"),
     variable(
         "DPD_WATCH",
@@ -88,6 +94,7 @@ pub const VARIABLES: &[Variable] = &[
     variable("API_ROOT_PATH", "", "the prefix that an ingress shows the world"),
     variable("API_VERBOSE", "false", "debug logging"),
     variable("RUST_LOG", "", "a log filter, such as info,indexer=debug; wins over API_VERBOSE"),
+    variable("DPD_LOG_FORMAT", "text", "text, or json: one object a line"),
     variable("STREAM_CHUNK_SIZE", "65536", "bytes per chunk of a download"),
     variable("DATE_FORMAT", "%Y-%m-%d", "of the dates in search requests, as strftime"),
     variable("DATABASE_URL", "", "PostgreSQL as postgres://USER:PASSWORD@HOST:PORT/DATABASE; wins over the next five"),
@@ -389,6 +396,17 @@ pub fn listen(variables: &Variables, name: &'static str) -> Result<SocketAddr, B
     variables.value(name, "ADDRESS:PORT, such as 127.0.0.1:8000 or 0.0.0.0:8000", |text| text.parse().ok())
 }
 
+/// Reads where metrics are answered; `None` where nothing is said.
+///
+/// # Errors
+/// Where it is no address.
+pub fn metrics_listen(variables: &Variables) -> Result<Option<SocketAddr>, BadVariable> {
+    variables.value("DPD_METRICS_LISTEN", "ADDRESS:PORT, such as 0.0.0.0:9090", |text| match text {
+        "" => Some(None),
+        text => text.parse().ok().map(Some),
+    })
+}
+
 /// What can be set in the environment, for `--help`.
 pub fn help() -> String {
     let mut text = "Environment variables:".to_owned();
@@ -398,31 +416,6 @@ pub fn help() -> String {
         text += &format!("\n  {}{default}\n          {}", variable.name, variable.meaning);
     }
     text
-}
-
-/// How much is logged.
-#[derive(Debug)]
-pub struct Logging {
-    filter: String,
-}
-
-impl Logging {
-    /// Reads `RUST_LOG` and `API_VERBOSE`.
-    ///
-    /// # Errors
-    /// The one that cannot be used.
-    pub fn read(variables: &Variables) -> Result<Logging, BadVariable> {
-        let verbose = variables.boolean("API_VERBOSE")?;
-        let filter = variables.value("RUST_LOG", "a log filter, such as info,indexer=debug", |text| {
-            EnvFilter::builder().parse(text).is_ok().then(|| text.to_owned())
-        })?;
-        let default = if verbose { "info,shared=debug,indexer=debug,api=debug,dpd=debug" } else { "info" };
-        Ok(Logging { filter: if filter.is_empty() { default.to_owned() } else { filter } })
-    }
-
-    pub(crate) fn filter(&self) -> EnvFilter {
-        EnvFilter::builder().parse_lossy(&self.filter)
-    }
 }
 
 #[cfg(test)]
@@ -468,5 +461,10 @@ mod tests {
         assert!(Settings::read(&Variables::default(), None).is_err());
         assert!(Logging::read(&[("API_VERBOSE", "perhaps")].into()).is_err());
         assert!(Logging::read(&[("RUST_LOG", "a=b=c")].into()).is_err());
+        for format in ["JSON", "yaml"] {
+            let error = Logging::read(&[("DPD_LOG_FORMAT", format)].into()).expect_err(format).to_string();
+            assert!(error.contains("text or json"), "{error}");
+        }
+        assert!(metrics_listen(&[("DPD_METRICS_LISTEN", "9090")].into()).is_err());
     }
 }

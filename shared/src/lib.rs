@@ -37,6 +37,8 @@ pub mod config;
 #[cfg(feature = "service")]
 pub mod identity;
 #[cfg(feature = "service")]
+pub mod metrics;
+#[cfg(feature = "service")]
 pub mod process;
 #[cfg(feature = "http")]
 pub mod server;

@@ -4,6 +4,7 @@
 //! that handle, so that no link and no race leads out. A `Root` is opened anew for each piece of work, or many times a
 //! second, since a handle would hold on to a folder that was unmounted or replaced meanwhile.
 
+mod calls;
 mod list;
 mod own;
 
@@ -13,8 +14,10 @@ pub(crate) use own::Within;
 use crate::config::VolumeSettings;
 use crate::folder::Folder;
 use crate::identity;
+use crate::metrics::Timed;
 use crate::product::{BadMetadata, Origin, Product};
 use crate::yaml;
+use calls::Calls;
 use cap_fs_ext::DirExt;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, Metadata, MetadataExt};
@@ -41,6 +44,7 @@ pub struct Volume {
     prune: GlobSet,
     id_file: String,
     seam: Seam,
+    calls: Calls,
 }
 
 /// What is called before each access to the file system, with the path below the storage path that it is about.
@@ -169,7 +173,7 @@ impl Volume {
     /// The volume that is configured.
     pub fn new(settings: &VolumeSettings) -> Volume {
         let VolumeSettings { path, origin, prune, id_file } = settings.clone();
-        Volume { path: path.into(), origin, prune, id_file, seam: Seam::default() }
+        Volume { path: path.into(), origin, prune, id_file, seam: Seam::default(), calls: Calls::default() }
     }
 
     /// The same volume behind something that is called before each access to the file system by those who index, and may
@@ -178,10 +182,18 @@ impl Volume {
         Volume { seam: Seam(Some(on_access)), ..self }
     }
 
-    fn access(&self, access: Access, path: &str) {
+    /// Begins a call of those who index, which ends when what this returns is dropped.
+    fn access(&self, access: Access, path: &str) -> Timed {
+        let timed = self.begin(access);
         if let Some(on_access) = &self.seam.0 {
             on_access(access, path);
         }
+        timed
+    }
+
+    /// Begins a call that is timed until what this returns is dropped.
+    pub fn begin(&self, access: Access) -> Timed {
+        self.calls.begin(access)
     }
 
     /// The storage path as configured.
@@ -214,9 +226,10 @@ impl Volume {
     /// # Errors
     /// Those of the file system.
     pub fn open(&self) -> io::Result<Root<'_>> {
-        self.access(Access::Open, ".");
-        let dir = Dir::open_ambient_dir(&self.path, ambient_authority())?;
-        Ok(Root { dir, volume: self })
+        let _timed = self.access(Access::Open, ".");
+        let opened = Dir::open_ambient_dir(&self.path, ambient_authority());
+        self.calls.note(opened.is_ok());
+        Ok(Root { dir: opened?, volume: self })
     }
 }
 
@@ -274,7 +287,7 @@ impl Root<'_> {
     /// Those of the file system; a link is no folder.
     pub fn open_listable(&self, path: impl AsRef<Path>) -> io::Result<OwnedFd> {
         let path = path.as_ref();
-        self.volume.access(Access::Open, &path.to_string_lossy());
+        let _timed = self.volume.access(Access::Open, &path.to_string_lossy());
         self.reach(path, open_beneath)
     }
 
@@ -285,8 +298,9 @@ impl Root<'_> {
     pub fn read(&self, folder: &Folder) -> Result<Found, ReadError> {
         let name = self.volume.origin.metadata_file.as_str();
         let path = folder.join(name);
-        self.volume.access(Access::Open, path.as_str());
+        let timed = self.volume.access(Access::Open, path.as_str());
         let mut file = self.open_own(folder, name, Within::Folder)?;
+        drop(timed);
         let metadata = file.metadata().map_err(ReadError::Io)?;
         if !metadata.is_file() {
             return Err(ReadError::Io(io::Error::other("it is no regular file")));
@@ -294,8 +308,9 @@ impl Root<'_> {
         // Taken before the bytes are read: a later write then shows as another version.
         let stamp = Stamp::of(&metadata);
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0).min(yaml::MAX_BYTES) + 1);
-        self.volume.access(Access::Read, path.as_str());
+        let timed = self.volume.access(Access::Read, path.as_str());
         file.by_ref().take(yaml::MAX_BYTES as u64).read_to_end(&mut bytes).map_err(ReadError::Io)?;
+        drop(timed);
         let product = Product::from_file(&bytes, &self.volume.origin, folder).map_err(|error| ReadError::Bad {
             error,
             stamp,
@@ -307,7 +322,7 @@ impl Root<'_> {
     /// The version of a folder's metadata file; `None` where there is none.
     pub fn stamp(&self, folder: &Folder) -> Option<Stamp> {
         let path = folder.join(&self.volume.origin.metadata_file);
-        self.volume.access(Access::Look, path.as_str());
+        let _timed = self.volume.access(Access::Look, path.as_str());
         self.dir.metadata(path.as_str()).ok().map(|metadata| Stamp::of(&metadata))
     }
 

@@ -19,6 +19,8 @@ mod hardship;
 mod harness;
 mod history;
 mod moving;
+mod logs;
+mod metrics;
 mod old_faults;
 mod regressions;
 mod resume;

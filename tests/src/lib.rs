@@ -2,11 +2,13 @@
 
 pub mod dlm;
 pub mod etcd;
+pub mod metrics;
 pub mod opens;
 pub mod permissions;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod program;
+pub mod prometheus;
 pub mod proxy;
 pub mod tls;
 pub mod volume;

@@ -439,7 +439,7 @@ fn collect(mut from: impl Read + Send + 'static, to: Arc<Mutex<String>>) {
     });
 }
 
-fn answer(response: ureq::http::Response<ureq::Body>) -> Answer {
+pub(crate) fn answer(response: ureq::http::Response<ureq::Body>) -> Answer {
     let (parts, mut body) = response.into_parts();
     let headers = parts
         .headers

@@ -19,6 +19,7 @@ use session::Sessions;
 use shared::access::{Standing, Viewer};
 use shared::annotation::ANONYMOUS;
 use shared::config::{AccessSettings, Guarded, Ingest};
+use shared::metrics::Registry;
 use shared::store::Store;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -187,6 +188,13 @@ impl Auth {
             Some(token) => permissions.groups(&token, PATIENCE).await.map(drop).map_err(not_known),
             None if self.ingest == Ingest::Token => Err(NOBODY),
             None => Ok(()),
+        }
+    }
+
+    /// Registers how the permissions service is, where there is one, for metrics.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        if let Some(permissions) = &self.permissions {
+            permissions.register(registry);
         }
     }
 

@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use moka::Expiry;
 use moka::future::Cache;
 use serde_json::Value;
+use shared::metrics::{Counter, Family, Figures as _, Histogram, Label, Registry, histogram};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -87,11 +88,17 @@ pub(super) struct Permissions {
     name: Question<Arc<str>>,
     pace: Pace,
     trouble: Trouble,
+    asked: Family<Label, Counter>,
+    took: Histogram,
 }
 
 impl Permissions {
     /// The service at a base URL, to be connected when it is needed.
     pub(super) fn new(base: &str) -> Permissions {
+        let asked = Family::default();
+        for result in ["ok", "denied", "error"] {
+            drop(asked.get_or_create_owned(&[("result", result)]));
+        }
         Permissions {
             ways: ways(),
             groups: Question::new(base, "/v1/getusergroupids", groups_of, |groups| {
@@ -100,7 +107,20 @@ impl Permissions {
             name: Question::new(base, "/v2/user/profile", name_of, |name| name.len()),
             pace: Pace::new(),
             trouble: Trouble::default(),
+            asked,
+            took: histogram(),
         }
+    }
+
+    /// Registers how it answers for metrics.
+    pub(super) fn register(self: &Arc<Self>, registry: &mut Registry) {
+        let help = "Questions to the permissions service, by what came of them";
+        registry.register("permissions_requests", help, self.asked.clone());
+        registry.register("permissions_seconds", "How long it took to answer, or not to", self.took.clone());
+        let own = self.clone();
+        registry.gauge("permissions_up", "Whether it answered lately, for all that is known", move || {
+            Some(f64::from(u8::from(own.trouble().is_none())))
+        });
     }
 
     /// The groups that whoever has this token is in.
@@ -149,10 +169,18 @@ impl Permissions {
     }
 
     async fn answer<T>(&self, question: &Question<T>, token: &Token) -> Answer<T> {
+        let begun = Instant::now();
         let asked = tokio::time::timeout(LIMIT, self.get(question.uri.as_ref(), token)).await;
         let unreadable = || Failure::unavailable("the permissions service's answer is not what it should be");
         let read = |value| (question.read)(&value).ok_or_else(unreadable);
         let answer = asked.unwrap_or_else(|_| Err(no_answer())).and_then(read);
+        self.took.observe(begun.elapsed().as_secs_f64());
+        let result = match &answer {
+            Ok(_) => "ok",
+            Err(Failure::Refused) => "denied",
+            Err(Failure::Unavailable(_)) => "error",
+        };
+        self.asked.get_or_create(&[("result", result)]).inc();
         self.trouble.note(token.digest(), answer.as_ref().err());
         if answer.is_ok() {
             self.pace.is_good(token.digest()).await;
@@ -228,7 +256,7 @@ fn ways() -> Option<Ways> {
     let ring = rustls::crypto::ring::default_provider;
     let connector = HttpsConnectorBuilder::new().with_provider_and_native_roots(ring());
     let connector = connector.or_else(|_| HttpsConnectorBuilder::new().with_provider_and_webpki_roots(ring()));
-    let connector = connector.inspect_err(|error| warn!("https cannot be used: {error}")).ok()?;
+    let connector = connector.inspect_err(|error| warn!(%error, "https cannot be used")).ok()?;
     let connector = connector.https_or_http().enable_http1().build();
     let client = |kept| {
         Client::builder(TokioExecutor::new())

@@ -116,7 +116,7 @@ impl Sessions {
 async fn read(store: Arc<dyn Store>, told: Arc<AtomicBool>) -> Option<Seal> {
     let key = store.session_key(<[u8; KEY]>::try_generate().ok()?).await;
     let unknown = |error: &_| match told.swap(true, Ordering::Relaxed) {
-        false => warn!("session cookies are neither set nor taken for now: {error}"),
+        false => warn!(%error, "session cookies are neither set nor taken for now"),
         true => debug!("session cookies are still neither set nor taken: {error}"),
     };
     let key = key.inspect_err(unknown).ok()?;

@@ -2,6 +2,7 @@
 
 use super::content::{Broken, Why};
 use serde_json::{Value, json};
+use shared::metrics::{Figures as _, Registry};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tracing::warn;
@@ -22,6 +23,7 @@ struct Counts {
     changed: AtomicU64,
     vanished: AtomicU64,
     unreadable: AtomicU64,
+    bytes: AtomicU64,
 }
 
 /// One of them, until dropped.
@@ -41,6 +43,29 @@ impl Running {
     /// How many are running.
     pub(crate) fn count(&self) -> usize {
         self.0.running.load(Ordering::Acquire)
+    }
+
+    /// Registers all of it for metrics.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let own = self.clone();
+        registry.gauge("downloads_running", "Downloads that are running", move || Some(own.count() as f64));
+        let counts = self.0.clone();
+        registry.counters("downloads", "Downloads by how they ended", "result", move || {
+            let Counts { completed, abandoned, changed, vanished, unreadable, .. } = &*counts;
+            [
+                ("completed", completed),
+                ("abandoned", abandoned),
+                ("changed", changed),
+                ("vanished", vanished),
+                ("unreadable", unreadable),
+            ]
+            .map(|(result, count)| (result, count.load(Ordering::Relaxed)))
+            .to_vec()
+        });
+        let counts = self.0.clone();
+        registry.counter("download_bytes", "Bytes of downloads that were handed out", move || {
+            counts.bytes.load(Ordering::Relaxed)
+        });
     }
 
     /// All figures, for `/status`.
@@ -66,6 +91,11 @@ impl Share {
         (AHEAD / self.counts.running.load(Ordering::Relaxed).max(1)).min(AHEAD_OF_ONE)
     }
 
+    /// So many of its bytes were handed out.
+    pub(super) fn handed(&self, bytes: usize) {
+        self.counts.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     /// Its last byte was handed out.
     pub(super) fn completed(&mut self) {
         self.end(&self.counts.completed);
@@ -74,7 +104,7 @@ impl Share {
 
     /// It cannot be finished.
     pub(super) fn broken(&mut self, broken: &Broken) {
-        warn!("a download breaks off: {broken}");
+        warn!(error = %broken, "a download breaks off");
         self.end(match broken.why {
             Why::Changed => &self.counts.changed,
             Why::Vanished => &self.counts.vanished,

@@ -64,7 +64,7 @@ async fn archive(api: Arc<Api>, head: Head, viewer: &Viewer, wanted: &Wanted) ->
         content_type: "application/x-tar",
         disposition: disposition("attachment", format!("{}.tar", selection.name).as_bytes()),
     };
-    debug!(name = selection.name, bytes = plan.total(), "a download is asked for");
+    debug!(bytes = plan.total(), "a download is asked for");
     let opened = api.clone();
     let open = move |part| {
         let (volume, forgetting) = (opened.volume.clone(), opened.clone());

@@ -11,6 +11,7 @@ use crate::error::{ApiError, Result};
 use sha2::{Digest, Sha256};
 use shared::clock;
 use shared::folder::Folder;
+use shared::metrics::{Counter, Family, Histogram, Label, Registry};
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,12 +49,20 @@ pub(crate) struct Plans {
     places: Semaphore,
     /// Whether somebody sweeps.
     sweeping: AtomicBool,
+    took: Histogram,
+    made: Family<Label, Counter>,
 }
 
 impl Default for Plans {
     fn default() -> Self {
         let (kept, gates, sweeping) = Default::default();
-        Plans { kept, gates, places: Semaphore::new(AT_ONCE), sweeping }
+        let made = Family::default();
+        for result in ["kept", "made", "failed"] {
+            drop(made.get_or_create_owned(&[("result", result)]));
+        }
+        // Those of a million files take minutes.
+        let took = Histogram::new([0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0]);
+        Plans { kept, gates, places: Semaphore::new(AT_ONCE), sweeping, took, made }
     }
 }
 
@@ -72,6 +81,17 @@ impl Plans {
     pub(crate) fn held(&self) -> (usize, usize) {
         let kept = self.kept();
         (kept.len(), kept.values().map(|kept| kept.plan.bytes()).sum())
+    }
+
+    /// Registers how plans came about for metrics.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register("download_plan_seconds", "How long it took to plan archives", self.took.clone());
+        let help = "Plans of archives by how they came about: kept from before, made anew, or not to be made";
+        registry.register("download_plans", help, self.made.clone());
+    }
+
+    fn count(&self, result: &'static str) {
+        self.made.get_or_create(&[("result", result)]).inc();
     }
 
     /// Forgets a plan that turned out not to hold.
@@ -122,6 +142,7 @@ pub(crate) async fn plan(api: &Arc<Api>, selection: &Selection) -> Result<Arc<Pl
     if let Some(plan) = &known
         && holds(api, plan).await?
     {
+        api.plans.count("kept");
         return Ok(plan.clone());
     }
     let gate = api.plans.gate(key);
@@ -129,9 +150,14 @@ pub(crate) async fn plan(api: &Arc<Api>, selection: &Selection) -> Result<Arc<Pl
     // Somebody else may have made it meanwhile.
     let same = |plan: &Arc<Plan>| known.as_ref().is_some_and(|known| Arc::ptr_eq(known, plan));
     if let Some(plan) = api.plans.get(&key).filter(|plan| !same(plan)) {
+        api.plans.count("kept");
         return Ok(plan);
     }
-    let plan = Arc::new(made(api, selection).await?);
+    let begun = Instant::now();
+    let plan = made(api, selection).await;
+    api.plans.count(if plan.is_ok() { "made" } else { "failed" });
+    api.plans.took.observe(begun.elapsed().as_secs_f64());
+    let plan = Arc::new(plan?);
     // The storage path itself has no entry to be looked at, so that what comes there would not be seen. Nor would what
     // comes to a folder in the tick in which it was listed.
     let is_settled = plan.settled() <= clock::now().timestamp_nanos_opt().unwrap_or(i64::MAX);
@@ -186,7 +212,7 @@ async fn made(api: &Arc<Api>, selection: &Selection) -> Result<Plan> {
     let (cancel, begun) = (Cancel::default(), Instant::now());
     let (api, selection, cancelled) = (api.clone(), selection.clone(), cancel.0.clone());
     let planning = tokio::task::spawn_blocking(move || {
-        debug!(name = selection.name, "planning a download");
+        debug!("planning a download");
         let plan = walk::plan(&api.volume, &selection, api.indexing.workers, &cancelled);
         if cancelled.load(Ordering::Relaxed) {
             debug!("nobody waits for a download that was being planned");
@@ -201,7 +227,7 @@ async fn made(api: &Arc<Api>, selection: &Selection) -> Result<Plan> {
 fn refusal(error: NoPlan) -> ApiError {
     match error {
         NoPlan::NotMounted(error) => {
-            warn!("the volume cannot be opened: {error}");
+            warn!(%error, "the volume cannot be opened");
             let detail = "The volume is not mounted where this service runs, so it has no files to give.";
             ApiError::NotFound(detail.to_owned())
         }

@@ -158,6 +158,7 @@ impl<S: Source> Sending<S> {
             self.next = (source.left() > 0).then(|| read(source, self.size));
         }
         let chunk = self.ready.split_to(self.chunk.min(self.ready.len()));
+        self.share.handed(chunk.len());
         if self.ready.is_empty() && self.next.is_none() {
             self.share.completed();
         }

@@ -2,7 +2,7 @@
 
 use super::content::{Broken, Content, Trouble};
 use super::plan::{Index, Place, Plan, as_path};
-use shared::volume::{Root, Volume};
+use shared::volume::{Access, Root, Volume};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -93,6 +93,7 @@ impl Beside<'_> {
 impl<F: Fn(&Arc<Plan>) + Send + 'static> Source for Archive<F> {
     fn fill(&mut self, room: usize, into: &mut Vec<u8>) -> Result<(), Broken> {
         let volume = self.volume.clone();
+        let _timed = volume.begin(Access::Read);
         let root = volume.open().map_err(|error| Trouble::io(&error).of(volume.path()))?;
         let mut beside = Beside { root, folder: None };
         while into.len() < room && self.left() > 0 {

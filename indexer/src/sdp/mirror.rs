@@ -97,7 +97,7 @@ impl Entries {
     /// Notes an entry that cannot be used.
     pub(crate) fn pass_over(&mut self, key: &[u8], error: BadEntry) {
         if self.told.get(key) != Some(&error) && self.bad.get(key) != Some(&error) {
-            warn!("{} is passed over in the SDP configuration database: {error}", key.escape_ascii());
+            warn!(%error, "{} is passed over in the SDP configuration database", key.escape_ascii());
         }
         self.bad.insert(key.to_owned(), error);
     }

@@ -175,7 +175,7 @@ impl Follower {
             if state.error.as_ref() == Some(&error) && !state.connected {
                 return false;
             }
-            warn!("the SDP configuration database cannot be followed: {error}");
+            warn!(%error, "the SDP configuration database cannot be followed");
             state.connected = false;
             state.watcher_connected = false;
             state.disconnected_since.get_or_insert_with(clock::now);
@@ -217,14 +217,14 @@ impl Worker {
     /// Hands on what a flow is now, and looks at its folder.
     pub(crate) fn flow(&self, id: &FlowId, looks: u32) {
         let Some(flow) = self.flows.flow(id) else {
-            return self.send(Change::FlowGone(id.clone()), Vec::new());
+            return self.send(Change::FlowGone(id.clone()), None, Vec::new());
         };
         if !self.look(&flow) && flow.has_ended() && looks < LOOKS {
             let again = Hint { attempt: looks + 1, ..Hint::default() };
             let due = Instant::now() + FIRST_LOOK * 2u32.pow(looks);
             self.queue.push(id.clone(), again, Turn::Due(due));
         }
-        self.send(Change::Flow(flow), Vec::new());
+        self.send(Change::Flow(flow), None, Vec::new());
     }
 
     /// Hints at a flow's folder and all below it. False where no metadata file is in it.

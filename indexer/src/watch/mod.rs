@@ -115,7 +115,7 @@ impl Watch {
         if events {
             match handler.watches(0) {
                 Ok(watches) => handler.lock().watches = Some(Arc::new(watches)),
-                Err(error) => warn!("no events to be had, the volume is polled: {error}"),
+                Err(error) => warn!(%error, "no events to be had, the volume is polled"),
             }
         }
         Watch(handler)
@@ -149,7 +149,7 @@ impl Watch {
                 Err(error) if is_gone(&error) => {}
                 Err(error) => {
                     state.refuse(folder);
-                    warn!(%folder, "cannot be watched and is polled: {error}");
+                    warn!(%folder, %error, "cannot be watched and is polled");
                 }
             }
             return;
@@ -238,7 +238,7 @@ impl Watch {
                 (state.uncertain, state.ending) = (false, 0);
                 state.watches = Some(Arc::new(new));
             }
-            Err(error) => warn!("the watches cannot be set anew: {error}"),
+            Err(error) => warn!(%error, "the watches cannot be set anew"),
         }
     }
 
@@ -390,7 +390,8 @@ impl Handler {
         let linked = state.linked.contains(&key_of(&folder));
         drop(state);
         if linked && name != self.volume.origin().metadata_file {
-            self.queue.push(folder.clone(), Hint::read(), Turn::Due(Instant::now() + WRITING));
+            let now = Instant::now();
+            self.queue.push(folder.clone(), Hint::told(now), Turn::Due(now + WRITING));
         }
         self.hint(happened, folder, path, name);
     }
@@ -414,7 +415,7 @@ impl Handler {
         let now = Instant::now();
         if name == self.volume.origin().metadata_file {
             let due = if happened == Happened::Writing { now + WRITING } else { now };
-            self.queue.push(parent, Hint::read(), Turn::Due(due));
+            self.queue.push(parent, Hint::told(now), Turn::Due(due));
         } else if happened == Happened::Folder && !self.volume.prunes(name) {
             // Whatever is watched under this name is another folder now, or none.
             self.lock().forget(&path);

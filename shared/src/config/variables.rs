@@ -22,12 +22,15 @@ pub struct BadVariable {
 impl BadVariable {
     /// A variable, its value, and what was expected. Values that are secret, or URLs with a user in them, are left out.
     pub(super) fn new(name: &'static str, value: impl Into<String>, expected: impl Into<String>) -> BadVariable {
-        let mut value = value.into();
-        if SECRETS.iter().any(|secret| name.starts_with(secret) && !name.ends_with("_FILE")) || value.contains('@') {
-            value = "(not shown)".to_owned();
-        }
+        let value = value.into();
+        let value = if is_secret(name, &value) { "(not shown)".to_owned() } else { value };
         BadVariable { name, value, expected: expected.into() }
     }
+}
+
+/// Whether a variable's value is shown to nobody: it is a secret, or a URL with a user in it, and maybe his password.
+fn is_secret(name: &str, value: &str) -> bool {
+    SECRETS.iter().any(|secret| name.starts_with(secret) && !name.ends_with("_FILE")) || value.contains('@')
 }
 
 /// The environment's variables.
@@ -39,6 +42,20 @@ impl Variables {
     #[expect(clippy::disallowed_methods, reason = "this is the environment's home")]
     pub fn of_process() -> Variables {
         Variables(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect())
+    }
+
+    /// Those that are set of what [can be](VARIABLES), as `NAME=value` one after the other, for the log. Secrets are only said to
+    /// be set.
+    pub fn told(&self) -> String {
+        let told = VARIABLES.iter().filter_map(|variable| {
+            let value = self.0.get(variable.name)?.to_string_lossy();
+            match value.trim_end_matches(['\n', '\r']) {
+                "" => None,
+                value if is_secret(variable.name, value) => Some(format!("{}=(not shown)", variable.name)),
+                value => Some(format!("{}={value}", variable.name)),
+            }
+        });
+        told.collect::<Vec<_>>().join(" ")
     }
 
     /// The text of a variable, or the default that [`VARIABLES`] lists. Line ends after it are none of it: files that
@@ -319,6 +336,18 @@ mod tests {
             let error = BadVariable::new(name, value, "another").to_string();
             assert!(error.contains(name) && !error.contains("geheim"), "{error}");
         }
+        let variables = Variables::from([
+            ("DATABASE_URL", "postgres://me:geheim@a/b"),
+            ("DPD_TOKEN", "geheim"),
+            ("SKA_PERMISSIONS_API_HOST", "http://me:geheim@a"),
+            ("SDP_CONFIG_PASSWORD", "geheim\n"),
+            ("PVCNAME", "shared\n"),
+            ("API_ROOT_PATH", ""),
+            ("UNKNOWN", "geheim"),
+        ]);
+        let told = "PVCNAME=shared DATABASE_URL=(not shown) SDP_CONFIG_PASSWORD=(not shown) \
+                    SKA_PERMISSIONS_API_HOST=(not shown) DPD_TOKEN=(not shown)";
+        assert_eq!(variables.told(), told);
         let file = BadVariable::new("SKA_DATAPRODUCT_API_POSTGRESQL_PASSWORD_FILE", "/run/x", "a file").to_string();
         assert!(file.contains("/run/x"), "{file}");
     }

@@ -50,6 +50,6 @@ pub fn allow_many_connections() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        warn!("the limit of open files stays as it is: {error}");
+        warn!(%error, "the limit of open files stays as it is");
     }
 }

@@ -7,6 +7,7 @@
 //! that has sent or taken nothing for longest. So there need be no least rate, which a poor line could fall short of while
 //! nobody wants its room. An answer that holds something ([`Held`]) stays: a download has a place that it was given.
 
+use super::Counted;
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -74,6 +75,7 @@ impl Drop for Awaited {
 /// All connections.
 pub(super) struct Connections {
     limit: usize,
+    counted: Counted,
     state: Mutex<State>,
     changed: Notify,
     /// Whether each connection is to end with its next answer.
@@ -135,9 +137,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Connections {
-    pub(super) fn new(limit: usize) -> Arc<Connections> {
+    pub(super) fn new(limit: usize, counted: &Counted) -> Arc<Connections> {
+        counted.most.set(i64::try_from(limit).unwrap_or(i64::MAX));
         let (state, changed, draining) = (Mutex::default(), Notify::new(), AtomicBool::new(false));
-        Arc::new(Connections { limit, state, changed, draining })
+        Arc::new(Connections { limit, counted: counted.clone(), state, changed, draining })
     }
 
     /// Has each connection end with its next answer.
@@ -170,6 +173,7 @@ impl Connections {
         let evicted = Arc::new(Notify::new());
         let mut state = locked(&self.state);
         state.open += 1;
+        self.counted.open.inc();
         let turn = state.idle(evicted.clone());
         drop(state);
         let (at, arrival) = (Mutex::new(At::Idle(turn)), Mutex::new((turn, false)));
@@ -180,9 +184,15 @@ impl Connections {
     /// longest.
     pub(super) fn evict(&self) {
         let mut state = locked(&self.state);
-        match state.idle.pop_first() {
-            Some((_, evicted)) => evicted.notify_one(),
-            None => drop(state.cut_off(|_, _| true)),
+        let makes_way = match state.idle.pop_first() {
+            Some((_, evicted)) => {
+                evicted.notify_one();
+                true
+            }
+            None => state.cut_off(|_, _| true),
+        };
+        if makes_way {
+            self.counted.evicted.inc();
         }
     }
 }
@@ -272,7 +282,9 @@ impl Connection {
             sending.kept += bytes;
         });
         let mut state = locked(&self.all.state);
-        while state.kept > KEPT && state.cut_off(|turn, kept| kept > 0 && Some(turn) != own) {}
+        while state.kept > KEPT && state.cut_off(|turn, kept| kept > 0 && Some(turn) != own) {
+            self.all.counted.evicted.inc();
+        }
     }
 
     /// So many bytes left for the network.
@@ -377,6 +389,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.turn_to(At::Busy);
         locked(&self.all.state).open -= 1;
+        self.all.counted.open.dec();
         self.all.changed.notify_one();
     }
 }
@@ -403,7 +416,7 @@ mod tests {
 
     #[test]
     fn the_longest_idle_makes_way() {
-        let all = Connections::new(3);
+        let all = Connections::new(3, &Counted::default());
         let [first, second, third] = [(); 3].map(|()| open(&all));
         first.begin();
         first.answer(None);
@@ -421,7 +434,7 @@ mod tests {
 
     #[test]
     fn nobody_is_cut_off_in_the_middle() {
-        let all = Connections::new(2);
+        let all = Connections::new(2, &Counted::default());
         let [one, two] = [(); 2].map(|()| open(&all));
         one.begin();
         two.begin();
@@ -442,7 +455,7 @@ mod tests {
 
     #[test]
     fn what_is_held_is_kept_until_the_answer_has_left() {
-        let all = Connections::new(1);
+        let all = Connections::new(1, &Counted::default());
         let (connection, kept) = (open(&all), Arc::new(()));
         connection.begin();
         connection.answer(Some(Held::new(kept.clone())));
@@ -454,7 +467,7 @@ mod tests {
 
     #[test]
     fn whoever_is_waited_for_makes_way_and_whoever_gave_or_took_least_lately_does_so_first() {
-        let all = Connections::new(3);
+        let all = Connections::new(3, &Counted::default());
         let [sends, takes, works] = [(); 3].map(|()| open(&all));
         [&sends, &takes, &works].iter().for_each(|connection| connection.begin());
         assert!(!now(all.room()));
@@ -476,7 +489,7 @@ mod tests {
 
     #[test]
     fn answers_that_nobody_takes_are_kept_within_a_bound() {
-        let all = Connections::new(9);
+        let all = Connections::new(9, &Counted::default());
         let [one, two, download, last] = [(); 4].map(|()| open(&all));
         for connection in [&one, &two, &download, &last] {
             connection.begin();

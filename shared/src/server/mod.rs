@@ -5,10 +5,12 @@
 
 mod answer;
 mod connections;
+mod counted;
 mod stream;
 mod target;
 
 pub use connections::{Awaited, Client, Held};
+pub use counted::Counted;
 
 use crate::process;
 use crate::telemetry::say;
@@ -76,6 +78,7 @@ pub async fn serve<S, B>(
     listener: TcpListener,
     service: S,
     patience: Patience,
+    counted: &Counted,
     stop: impl Future<Output = ()>,
     ending: Ending<impl FnOnce() -> Duration>,
 ) where
@@ -86,7 +89,7 @@ pub async fn serve<S, B>(
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let graceful = GracefulShutdown::new();
-    let connections = Connections::new(process::connections().min(CONNECTIONS));
+    let connections = Connections::new(process::connections().min(CONNECTIONS), counted);
     {
         let accepting = async {
             loop {
@@ -97,7 +100,7 @@ pub async fn serve<S, B>(
                         tokio::spawn(answer(stream, connection, service, patience, graceful.watcher()));
                     }
                     Err(error) => {
-                        warn!("no connection can be accepted: {error}");
+                        warn!(%error, "no connection can be accepted");
                         connections.evict();
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }

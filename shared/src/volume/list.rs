@@ -90,7 +90,7 @@ impl Root<'_> {
     /// # Errors
     /// Those of the file system; a link is no folder.
     pub fn look(&self, folder: &Folder) -> io::Result<Own> {
-        self.volume.access(Access::Look, folder.as_path());
+        let _timed = self.volume.access(Access::Look, folder.as_path());
         let stat = statat(&self.dir, folder.as_path(), AtFlags::SYMLINK_NOFOLLOW)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => Ok(Own::of(&stat)),
@@ -107,7 +107,7 @@ impl Root<'_> {
     /// Whether the metadata file of a folder is a link, wherever it leads.
     pub fn is_linked(&self, folder: &Folder) -> bool {
         let path = folder.join(&self.volume.origin.metadata_file);
-        self.volume.access(Access::Look, path.as_str());
+        let _timed = self.volume.access(Access::Look, path.as_str());
         statat(&self.dir, path.as_str(), AtFlags::SYMLINK_NOFOLLOW)
             .is_ok_and(|own| FileType::from_raw_mode(own.st_mode) == FileType::Symlink)
     }
@@ -115,8 +115,10 @@ impl Root<'_> {
     /// The version of the metadata file in a folder that lists it, and whether it is a link. A link that leads nowhere still
     /// has a version, its own, so that reading it fails and says so; so has a file that may not be looked at.
     fn listed_stamp_at(&self, dir: BorrowedFd<'_>, path: &str, folder: &Folder) -> Option<(Stamp, bool)> {
-        self.volume.access(Access::Look, path);
-        match statat(dir, path, AtFlags::SYMLINK_NOFOLLOW) {
+        let timed = self.volume.access(Access::Look, path);
+        let own = statat(dir, path, AtFlags::SYMLINK_NOFOLLOW);
+        drop(timed);
+        match own {
             Ok(own) if FileType::from_raw_mode(own.st_mode) == FileType::Symlink => {
                 Some((self.stamp(folder).unwrap_or_else(|| Stamp::of_stat(&own)), true))
             }
@@ -148,11 +150,12 @@ impl Open<'_> {
         let mut changed = None;
         for name in attributes {
             let mut room = [0; ATTRIBUTE];
-            self.root.volume.access(Access::Attribute, self.folder.as_path());
+            let timed = self.root.volume.access(Access::Attribute, self.folder.as_path());
             let value = match fgetxattr(&self.dir, name.as_str(), &mut room[..]) {
                 Ok(length) => &room[..length],
                 Err(_) => &[],
             };
+            drop(timed);
             if changed.is_none() {
                 changed = Some(seconds(value)?);
             }
@@ -175,15 +178,15 @@ impl Open<'_> {
         let mut entries = rustix::fs::RawDir::new(&self.dir, &mut room);
         #[cfg(not(target_os = "linux"))]
         let mut entries = {
-            volume.access(Access::List, self.folder.as_path());
+            let _timed = volume.access(Access::List, self.folder.as_path());
             rustix::fs::Dir::read_from(&self.dir)?
         };
         loop {
             #[cfg(target_os = "linux")]
-            if entries.is_buffer_empty() {
-                volume.access(Access::List, self.folder.as_path());
-            }
+            let timed = entries.is_buffer_empty().then(|| volume.access(Access::List, self.folder.as_path()));
             let Some(entry) = entries.next() else { return Ok(listing) };
+            #[cfg(target_os = "linux")]
+            drop(timed);
             let entry = entry?;
             if matches!(entry.file_name().to_bytes(), b"." | b"..") {
                 continue;
@@ -208,7 +211,7 @@ impl Open<'_> {
     fn is_folder(&self, name: &CStr, kind: FileType) -> bool {
         match kind {
             FileType::Unknown => {
-                self.root.volume.access(Access::Look, self.folder.as_path());
+                let _timed = self.root.volume.access(Access::Look, self.folder.as_path());
                 match statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW) {
                     Ok(stat) => FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
                     Err(error) => !is_gone(&error.into()),

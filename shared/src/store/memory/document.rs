@@ -75,7 +75,7 @@ impl Documents {
                 (PLAIN, &self.plain)
             }
         };
-        let compressed = codec.compress(&text).inspect_err(|error| error!("a document is kept as it is: {error}"));
+        let compressed = codec.compress(&text).inspect_err(|error| error!(%error, "a document is kept as it is"));
         let (kind, bytes) = compressed.map_or((AS_IT_IS, text), |bytes| (kind, bytes));
         Packed([&[kind], bytes.as_slice()].concat().into())
     }
@@ -83,7 +83,7 @@ impl Documents {
     /// The product that was packed, with what is kept beside it. `None` where memory is not what it was.
     pub(super) fn unpack(&self, packed: &Packed, uid: Uuid, date_created: NaiveDate) -> Option<Product> {
         let product = self.text(packed).and_then(|text| restored(&text, uid, date_created));
-        product.inspect_err(|error| error!(%uid, "the document in memory does not read: {error}")).ok()
+        product.inspect_err(|error| error!(%uid, %error, "the document in memory does not read")).ok()
     }
 
     fn text(&self, Packed(packed): &Packed) -> io::Result<Vec<u8>> {
@@ -117,7 +117,7 @@ impl Documents {
         match zstd::dict::from_continuous(&samples.texts, &samples.lengths, DICTIONARY) {
             // Set once: nobody else is here.
             Ok(dictionary) => drop(self.trained.set(Codec { dictionary, ..Codec::default() })),
-            Err(error) => error!("documents are compressed each by itself: {error}"),
+            Err(error) => error!(%error, "documents are compressed each by itself"),
         }
     }
 }

@@ -284,7 +284,7 @@ impl Sealer<'_> {
             (None, Some(place)) => {
                 if let Err(damaged) = self.merge(place) {
                     // Nothing is known to lead there.
-                    error!("segments stay as they are: {damaged}");
+                    error!(error = %damaged, "segments stay as they are");
                     return false;
                 }
             }

@@ -163,7 +163,7 @@ impl Building {
     fn take(&mut self, row: &PgRow) -> bool {
         if let Err(error) = self.push(row) {
             // One product that nobody finds is better than none that anybody does.
-            warn!("a product is left out of searches: {error}");
+            warn!(%error, "a product is left out of searches");
         }
         self.seen += 1;
         self.seen < self.most && self.builder.bytes() < self.most_bytes

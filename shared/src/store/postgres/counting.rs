@@ -111,7 +111,7 @@ fn kept(row: &PgRow) -> Result<Kept> {
         Ok(hit) => Some(hit.product),
         Err(error) => {
             let id: i64 = row.try_get("id")?;
-            warn!(id, "what a product had is not known, so its keys stay counted: {error}");
+            warn!(id, %error, "what a product had is not known, so its keys stay counted");
             None
         }
     };

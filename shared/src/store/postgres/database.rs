@@ -2,8 +2,10 @@
 //! for long nor pile them up.
 
 use super::connect::Connector;
+use super::figures::Work;
 use crate::config::PostgresqlSettings;
 use crate::store::{Result, StoreError};
+use crate::telemetry::Causes;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool, Postgres};
@@ -49,6 +51,7 @@ pub struct Database {
     renames_others: bool,
     health: Arc<Health>,
     fitness: Arc<Fitness>,
+    work: Work,
 }
 
 /// What was seen of the server lately.
@@ -86,14 +89,13 @@ impl Health {
         recent(&self.refused, REFUSED)
     }
 
-    /// Notes whether there was a connection, and why not.
-    fn note(&self, refusal: Option<&str>) {
+    /// Notes whether there was a connection, and why not, and tells the log.
+    fn note(&self, told: &Causes, refusal: Option<&str>) {
         if let Some(why) = refusal {
-            let mut refused = lock(&self.refused);
-            if refused.as_ref().is_none_or(|(_, known)| known != why) {
-                warn!("no connection to the database: {why}");
+            if let Some(left_out) = told.met(why) {
+                warn!(left_out, error = %why, "no connection to the database");
             }
-            *refused = Some((Instant::now(), why.to_owned()));
+            *lock(&self.refused) = Some((Instant::now(), why.to_owned()));
         } else {
             *lock(&self.refused) = None;
             *lock(&self.trouble) = None;
@@ -127,7 +129,7 @@ impl Database {
     /// # Errors
     /// Where what is configured contradicts itself.
     pub fn new(settings: &PostgresqlSettings, name: &str, connections: u32, limit: Duration) -> Result<Database> {
-        Database::with(settings, name, connections, limit, Arc::default())
+        Database::with(settings, name, connections, limit, Arc::default(), Work::default())
     }
 
     /// The same with connections of its own, for what must not wait for one of those.
@@ -141,7 +143,7 @@ impl Database {
         connections: u32,
         limit: Duration,
     ) -> Result<Database> {
-        Database::with(settings, name, connections, limit, self.fitness.clone())
+        Database::with(settings, name, connections, limit, self.fitness.clone(), self.work.clone())
     }
 
     fn with(
@@ -150,6 +152,7 @@ impl Database {
         connections: u32,
         limit: Duration,
         fitness: Arc<Fitness>,
+        work: Work,
     ) -> Result<Database> {
         // Without `jit`, which compiles what is estimated to take long. Each search is another statement, and compiling
         // one of many conditions takes longer than executing it: for 200 it was 20 s against 0.2.
@@ -185,7 +188,7 @@ impl Database {
             .connect_lazy_with(connector.configured());
         let (connector, schema, search_cache) = (Arc::new(connector), settings.schema.clone(), settings.search_cache);
         let renames_others = settings.renames_others;
-        Ok(Database { pool, connector, connections, schema, limit, search_cache, renames_others, health, fitness })
+        Ok(Database { pool, connector, connections, schema, limit, search_cache, renames_others, health, fitness, work })
     }
 
     /// Our schema's name.
@@ -213,6 +216,16 @@ impl Database {
         self.search_cache
     }
 
+    /// What is counted of it.
+    pub(super) fn work(&self) -> &Work {
+        &self.work
+    }
+
+    /// How many connections are in use at the moment, and how many are not.
+    pub(super) fn connections_now(&self) -> (u32, usize) {
+        (self.health.used.load(Ordering::Relaxed), self.pool.num_idle())
+    }
+
     /// A connection for one piece of work. Where none was to be had a moment ago, that is said at once, so that not
     /// everybody waits for the same.
     pub(super) async fn session(&self) -> Result<Session> {
@@ -232,6 +245,7 @@ impl Database {
         {
             return Err(StoreError::Unavailable(why));
         }
+        let begun = Instant::now();
         // What connecting comes to is large, and most often for nothing: it is not to be a part of all that asks.
         let acquired = Box::pin(async {
             // A connection that is there was made when all was well.
@@ -258,11 +272,18 @@ impl Database {
         });
         let acquired = acquired.await;
         match &acquired {
-            Ok(_) => self.health.note(None),
+            Ok(_) => {
+                self.work.acquired(begun);
+                self.health.note(self.work.told(), None);
+            }
             // It ends the process, which says why.
             Err(StoreError::Unusable(_)) => {}
             Err(error) => {
-                self.health.note(Some(&error.to_string()));
+                // That all are in use says nothing of the server.
+                if !self.all_are_used() {
+                    self.work.is_down();
+                }
+                self.health.note(self.work.told(), Some(&error.to_string()));
                 // What answers the next time may be another.
                 if self.health.used.load(Ordering::Relaxed) == 0
                     && let Ok(mut found) = self.fitness.found.try_lock()
@@ -326,7 +347,7 @@ impl Database {
             Ok(()) => *found = true,
             Err(StoreError::Unusable(why)) => self.give_up(why.clone()),
             // For those who wait here.
-            Err(error) => self.health.note(Some(&error.to_string())),
+            Err(error) => self.health.note(self.work.told(), Some(&error.to_string())),
         }
         examined
     }
@@ -357,8 +378,12 @@ impl Database {
 
     /// Does a piece of work within a limit of its own.
     pub(super) async fn bounded_by<T>(&self, limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let too_long = |_| Err(StoreError::TooLong(TOO_LONG.to_owned()));
+        let too_long = |_| {
+            self.work.is_down();
+            Err(StoreError::TooLong(TOO_LONG.to_owned()))
+        };
         let done = tokio::time::timeout(limit + MARGIN, Box::pin(work)).await.unwrap_or_else(too_long);
+        self.work.note(&done);
         if let Err(StoreError::ReadOnly) = done {
             *lock(&self.health.read_only) = Some(Instant::now());
         }

@@ -12,6 +12,7 @@ mod counts;
 mod database;
 mod dictionary;
 pub mod dlm;
+mod figures;
 mod flows;
 mod guards;
 mod history;

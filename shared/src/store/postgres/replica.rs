@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
@@ -38,8 +38,8 @@ const BELIEVED: Duration = Duration::from_millis(500);
 /// A [`Store`] in a PostgreSQL with a hot standby.
 #[derive(Debug)]
 pub struct ReplicatedStore {
-    primary: PostgresStore,
-    standby: PostgresStore,
+    primary: Arc<PostgresStore>,
+    standby: Arc<PostgresStore>,
     written: Mutex<Option<Written>>,
     as_of: Mutex<Option<(Instant, DateTime<Utc>)>>,
     /// Whether the standby could not be asked the last time.
@@ -74,7 +74,7 @@ macro_rules! read {
 
 impl ReplicatedStore {
     /// A store that is written in `primary` and read in `standby`.
-    pub fn new(primary: PostgresStore, standby: PostgresStore) -> ReplicatedStore {
+    pub fn new(primary: Arc<PostgresStore>, standby: Arc<PostgresStore>) -> ReplicatedStore {
         let (written, as_of, passed_over) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
         ReplicatedStore { primary, standby, written, as_of, passed_over }
     }
@@ -83,14 +83,14 @@ impl ReplicatedStore {
     /// again where the primary is away.
     async fn in_order(&self) -> Vec<&PostgresStore> {
         match self.is_caught_up().await {
-            true => vec![&self.standby, &self.primary, &self.standby],
-            false => vec![&self.primary],
+            true => vec![&*self.standby, &*self.primary, &*self.standby],
+            false => vec![&*self.primary],
         }
     }
 
     /// Whether another is to be asked after this answer, which is noted.
     fn is_passed_over<T>(&self, store: &PostgresStore, answer: &Result<T>) -> bool {
-        let is_standby = std::ptr::eq(store, &self.standby);
+        let is_standby = std::ptr::eq(store, &*self.standby);
         let passing = |error: &&StoreError| {
             use StoreError::{Damaged, NotReady, Unavailable, Unusable};
             matches!(error, Unavailable(_) | NotReady(_) | Damaged(_) | Unusable(_))

@@ -13,6 +13,7 @@ use super::transaction::Locked;
 use super::{PostgresStore, Role, WHOLE, allow};
 use crate::segment::{FORMAT, MAX_PRODUCTS, Page, Size, Tiers};
 use crate::store::{Result, StoreError};
+use crate::telemetry::Causes;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -49,9 +50,18 @@ pub(super) struct Sealing {
     unsealed: AtomicUsize,
     /// That it is long.
     full: Notify,
+    /// What the log was told of why it cannot be done.
+    told: Causes,
 }
 
 impl Sealing {
+    /// Tells the log what is so for as long as something cannot be done, and why.
+    fn tell(&self, otherwise: &str, error: &StoreError) {
+        if let Some(left_out) = self.told.met(&format!("{otherwise}: {error}")) {
+            warn!(left_out, %error, "{otherwise}");
+        }
+    }
+
     /// So many versions were written.
     pub(super) fn grow(&self, versions: usize) {
         if versions > 0 && self.unsealed.fetch_add(versions, Relaxed) + versions >= FULL {
@@ -121,19 +131,12 @@ impl PostgresStore {
 
     /// Does something until it is done; `otherwise` is what is so until then.
     async fn until_done(&self, otherwise: &str, mut work: impl AsyncFnMut() -> Result<()>) {
-        let mut told = String::new();
         loop {
             match work().await {
                 Ok(()) => return,
                 // It is another's to do now; this indexer is about to be ended.
                 Err(StoreError::Superseded) => std::future::pending().await,
-                Err(error) => {
-                    let error = error.to_string();
-                    if told != error {
-                        warn!("{otherwise}: {error}");
-                        told = error;
-                    }
-                }
+                Err(error) => self.sealing.tell(otherwise, &error),
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -206,7 +209,7 @@ impl PostgresStore {
         match sealed {
             Err(StoreError::Superseded) => Err(StoreError::Superseded),
             Err(error) => {
-                warn!("what was written lately stays apart, and is slower to search: {error}");
+                self.sealing.tell(APART, &error);
                 self.sealing.shrink(FULL);
                 Ok(())
             }

@@ -2,6 +2,7 @@
 //! the page alone. All of it sees one snapshot of the database.
 
 use super::annotation;
+use super::figures::{Searches, Stage};
 use super::keys::{Keys, KnownKeys};
 use super::read::{self, HIT, hit};
 use super::view::{Sealed, View};
@@ -18,7 +19,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 use tracing::warn;
@@ -35,18 +36,19 @@ pub(super) struct Searcher {
     /// The segments as they were seen last, and the keys.
     view: Mutex<(Arc<View>, Arc<KnownKeys>)>,
     /// Pages by their segment's tag and lowest key, as they are in the database.
-    pages: Cache<(Uuid, i32), Arc<Page>, Bytes>,
+    pub(super) pages: Cache<(Uuid, i32), Arc<Page>, Bytes>,
     /// For searches that go on at once: other questions, among them whether the program is ready, have the other
     /// connections.
-    seats: Semaphore,
+    pub(super) seats: Semaphore,
     /// For searches that cost next to nothing, which wait for no others.
-    plain: Semaphore,
+    pub(super) plain: Semaphore,
     /// For looks through pages that go on at once: each takes some ten megabytes.
-    permits: Semaphore,
+    pub(super) permits: Semaphore,
     /// How many looks of one search may go on at once.
     processors: usize,
     /// How a search begins its transaction.
     begin: Arc<str>,
+    pub(super) figures: Searches,
 }
 
 /// What lets a search look through pages, at so many places at once. It is had before the search begins its transaction,
@@ -58,7 +60,7 @@ pub(super) struct Permits<'a> {
 
 /// A page counts by its bytes.
 #[derive(Debug, Clone)]
-struct Bytes;
+pub(super) struct Bytes;
 
 impl Weighter<(Uuid, i32), Arc<Page>> for Bytes {
     fn weight(&self, _: &(Uuid, i32), page: &Arc<Page>) -> u64 {
@@ -92,7 +94,8 @@ impl Searcher {
         let plain = (connections * 2 / 5).max(1);
         let seats = (connections * 3 / 10).max(1);
         let (plain, seats) = (Semaphore::new(plain), Semaphore::new(seats));
-        Searcher { view: Mutex::default(), pages, seats, plain, permits, processors, begin: begin.into() }
+        let figures = Searches::default();
+        Searcher { view: Mutex::default(), pages, seats, plain, permits, processors, begin: begin.into(), figures }
     }
 
     /// Waits for one permit to search, and takes as many more as nobody else wants and there are processors for. Whoever has
@@ -120,6 +123,7 @@ impl Searcher {
         viewer: &Viewer,
         permits: &Permits<'_>,
     ) -> Result<Hits> {
+        let begun = Instant::now();
         // So that of all who begin no one sees an older view than the one that is kept.
         let mut kept = self.view.lock().await;
         let mut transaction = connection.begin_with(AssertSqlSafe(self.begin.clone())).await?;
@@ -130,13 +134,19 @@ impl Searcher {
         }
         let (current, known_keys) = kept.clone();
         drop(kept);
+        self.figures.view(&current);
         let rules = read::visible_rules(&mut transaction, prefix, viewer).await?;
         let known = Known::of(&mut transaction, prefix, &query, &known_keys).await?;
         let allowed: Vec<i32> = rules.iter().map(|rule| rule.id).collect();
         let question = Arc::new(Question::new(query, allowed.iter().copied().collect(), &known));
+        self.figures.took(Stage::View, begun);
+        let begun = Instant::now();
         let found = self.look(&mut transaction, &current, &question, permits.looks).await?;
+        self.figures.took(Stage::Look, begun);
+        let begun = Instant::now();
         let rows = page(&mut transaction, prefix, &found.numbers, &allowed).await?;
         transaction.commit().await?;
+        self.figures.took(Stage::Page, begun);
         // Documents may be large, and a transaction that stands idle for long is ended.
         Ok(Hits { total: found.total, hits: hits(&rows, &found.numbers).await? })
     }
@@ -211,8 +221,10 @@ impl Searcher {
         let mut found: HashMap<i32, Arc<Page>> =
             wanted.iter().filter_map(|first| Some((*first, self.pages.get(&(segment.tag, *first))?))).collect();
         let missing: Vec<i32> = wanted.iter().copied().filter(|first| !found.contains_key(first)).collect();
+        self.figures.pages(found.len(), missing.len());
         let mut fetched = 0;
         if !missing.is_empty() {
+            let begun = Instant::now();
             let rows: Vec<(i32, i32, Vec<u8>)> = sqlx::query_as(
                 "SELECT first_key, last_key, bytes FROM segment_page WHERE segment = $1 AND first_key = ANY($2)",
             )
@@ -220,6 +232,7 @@ impl Searcher {
             .bind(&missing)
             .fetch_all(connection)
             .await?;
+            self.figures.took(Stage::Fetch, begun);
             for (first, last, bytes) in rows {
                 fetched += bytes.len();
                 let page = Arc::new(Page { first, last, bytes });
@@ -354,7 +367,7 @@ async fn hits(rows: &[PgRow], numbers: &[u64]) -> Result<Vec<Hit>> {
         slice.step().await;
         match hit(row) {
             Ok(hit) => drop(hits.insert(row.try_get::<i64, _>("number")?.cast_unsigned(), hit)),
-            Err(error) => warn!("a product is left out of a page: {error}"),
+            Err(error) => warn!(%error, "a product is left out of a page"),
         }
     }
     Ok(numbers.iter().filter_map(|number| hits.remove(number)).collect())

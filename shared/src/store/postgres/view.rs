@@ -84,6 +84,11 @@ impl View {
         Ok(Arc::new(before.follow(moment, sealed, connection, prefix).await?))
     }
 
+    /// How many products are in no segment yet, and how many versions in segments are superseded.
+    pub(super) fn unsealed_and_superseded(&self) -> (usize, usize) {
+        (self.tail.len(), self.superseded.len())
+    }
+
     /// The view of the segments alone.
     pub(super) async fn without_tail(connection: &mut PgConnection, prefix: &str) -> Result<View> {
         let segments = segments(connection, prefix, &[]).await?;
@@ -214,7 +219,7 @@ async fn arrived(
         let hit = match read::hit(row) {
             Ok(hit) => hit,
             Err(error) => {
-                warn!("a product is left out of searches: {error}");
+                warn!(%error, "a product is left out of searches");
                 continue;
             }
         };
