@@ -1,5 +1,6 @@
 //! What the programs tell of themselves in metrics: all that is documented and nothing else, and what an operator has to see.
 
+mod alerts;
 mod seen;
 mod waiting;
 
