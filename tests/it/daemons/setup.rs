@@ -16,11 +16,13 @@ pub(crate) fn run(daemons: &Daemons, program: &str, arguments: &[&str]) -> Outpu
     command.arg("60").arg(binary(program)).args(arguments).output().expect("its end")
 }
 
-/// The one line that a program which cannot work says.
+/// The one line that a program which cannot work says, after that in which it says what is set where it came to that.
 pub(crate) fn refused(daemons: &Daemons, program: &str, arguments: &[&str]) -> String {
     let output = run(daemons, program, arguments);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{said}");
+    let all = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{all}");
+    let said: String =
+        all.lines().filter(|line| !line.contains("INFO starting ")).map(|line| format!("{line}\n")).collect();
     assert!(said.starts_with(&format!("{program}: ")) && said.trim().lines().count() == 1, "{said}");
     said
 }
