@@ -7,15 +7,6 @@ use tests::postgres::{Database, Postgres};
 use tests::program::{Server, binary, with_bare_environment};
 use tests::volume::Volume;
 
-/// Variables that the programs are about to read.
-const SOON: [&str; 5] = [
-    "DPD_DOWNLOAD_GRACE_SECONDS",
-    "DPD_DRAIN_SECONDS",
-    "DPD_LOG_FORMAT",
-    "DPD_METRICS_LISTEN",
-    "DPD_READ_DATABASE_URL",
-];
-
 /// The places of a test, instead of those in a cluster.
 struct Site {
     volume: Volume,
@@ -137,7 +128,7 @@ fn the_chart_sets_what_programs_read() {
         for deployment in deployments(&objects(&rendered("4", name, &[]))) {
             for (variable, _) in variables(&pod(&deployment)["containers"][0]) {
                 let known = shared::config::VARIABLES.iter().any(|known| known.name == variable);
-                assert!(known || SOON.contains(&variable.as_str()), "{name}: no program reads {variable}");
+                assert!(known, "{name}: no program reads {variable}");
             }
         }
     }
