@@ -104,7 +104,7 @@ impl Turns {
 
     /// How many wait for one.
     pub(crate) fn waiting(&self) -> usize {
-        self.state().waiting.values().map(BTreeMap::len).sum()
+        self.state().waiting.values().map(Queue::len).sum()
     }
 
     /// Has the one make way for an asker who came first of all that wait, of this client or else of the one that most wait

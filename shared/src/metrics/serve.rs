@@ -1,7 +1,7 @@
 //! `/metrics`, on a port of its own or beside what else answers there.
 
 use super::{Format, Metrics};
-use crate::server::{self, Patience};
+use crate::server::{self, Ending, Patience};
 use crate::telemetry::say;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
@@ -39,7 +39,8 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
         async { Ok::<_, Infallible>(response) }
     });
     let counted = server::Counted::default();
-    server::serve(listener, service, PATIENCE, &counted, std::future::pending(), || GRACE).await;
+    let ending = Ending { drain: Duration::ZERO, grace: || GRACE };
+    server::serve(listener, service, PATIENCE, &counted, std::future::pending(), ending).await;
 }
 
 /// The answer to whoever scrapes.

@@ -188,7 +188,18 @@ impl Database {
             .connect_lazy_with(connector.configured());
         let (connector, schema, search_cache) = (Arc::new(connector), settings.schema.clone(), settings.search_cache);
         let renames_others = settings.renames_others;
-        Ok(Database { pool, connector, connections, schema, limit, search_cache, renames_others, health, fitness, work })
+        Ok(Database {
+            pool,
+            connector,
+            connections,
+            schema,
+            limit,
+            search_cache,
+            renames_others,
+            health,
+            fitness,
+            work,
+        })
     }
 
     /// Our schema's name.
