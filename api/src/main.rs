@@ -81,9 +81,11 @@ fn run() -> Result<(), String> {
                 Some(Arc::new(PostgresStore::of_api(standby, volume.clone())))
             }
         };
-        let store: Arc<dyn Store> = match &standby {
+        let replicated =
+            standby.as_ref().map(|standby| Arc::new(ReplicatedStore::new(primary.clone(), standby.clone())));
+        let store: Arc<dyn Store> = match &replicated {
             None => primary.clone(),
-            Some(standby) => Arc::new(ReplicatedStore::new(primary.clone(), standby.clone())),
+            Some(replicated) => replicated.clone(),
         };
         let api = Api::new(store.clone(), volume.clone(), settings, indexing).map_err(|error| text(&error))?;
         let stop = process::stop().map_err(|error| text(&error))?;
@@ -100,7 +102,9 @@ fn run() -> Result<(), String> {
             let families = metrics.families();
             api.register(families);
             database.register(families);
+            // Searches are made where they are read.
             standby.as_ref().unwrap_or(&primary).register(families, name);
+            ReplicatedStore::register(replicated.as_ref(), families);
             copy.register(families.of_volume(name));
             tokio::join!(metrics::serve(scraped, Arc::new(metrics)), copy.follow(store.as_ref()));
         };

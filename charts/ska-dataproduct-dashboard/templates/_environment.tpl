@@ -37,7 +37,7 @@ SKA_DATAPRODUCT_API_POSTGRESQL_HOST: {{ .host | quote }}
 SKA_DATAPRODUCT_API_POSTGRESQL_PORT: {{ include "dpd.port" $ | quote }}
 SKA_DATAPRODUCT_API_POSTGRESQL_USER: {{ .user | quote }}
 SKA_DATAPRODUCT_API_POSTGRESQL_DBNAME: {{ .dbname | quote }}
-SKA_DATAPRODUCT_API_POSTGRESQL_SCHEMA: {{ .schema | quote }}
+SKA_DATAPRODUCT_API_POSTGRESQL_SCHEMA: {{ include "dpd.schema" $ | quote }}
 SKA_DATAPRODUCT_DLM_INTERFACE_ENABLED: {{ .dlmInterfaceEnabled | toString | quote }}
 SKA_DATAPRODUCT_API_POSTGRESQL_DLM_SCHEMA: {{ .dlmSchema | quote }}
 SKA_DATAPRODUCT_API_POSTGRESQL_DLM_METADATA_TABLE_NAME: {{ .dlmMetadataTableName | quote }}

@@ -66,6 +66,15 @@ app: {{ include "dpd.name" . }}-dashboard
 {{ include "dpd.text" .Values.api.postgresql.port }}
 {{- end }}
 
+{{- /* The schema of our tables: not that of the service before, whose coordination table is called as ours. */ -}}
+{{- define "dpd.schema" -}}
+{{- with .Values.api.postgresql }}
+{{- $own := .indexSchema | default (printf "%s_index" (.schema | default "dpd")) }}
+{{- if gt (len $own) 63 }}{{ fail (printf "api.postgresql.schema is too long for %s to be a schema's name: set api.postgresql.indexSchema to one of 63 characters at the most" $own) }}{{ end }}
+{{- $own }}
+{{- end }}
+{{- end }}
+
 {{- /* Values of older charts that are taken and come to nothing, a line each. */ -}}
 {{- define "dpd.older" -}}
 {{- range $name := list "elasticsearch" "vault" "secrets" }}

@@ -5,8 +5,12 @@ use rustix::process::Signal;
 use serde_json::json;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 use tests::postgres::Postgres;
+use tests::program::Server;
 
 #[test]
 fn an_api_that_reached_its_database_once_stays_ready() {
@@ -78,4 +82,61 @@ fn an_api_that_is_to_stop_answers_until_all_know_of_it() {
     assert!(refused.duration_since(begun) >= least, "{:?}", refused.duration_since(begun));
     assert!(answered > 0);
     assert!(api.ended().success());
+}
+
+/// Those that a load balancer sends clients to. It asks now and then who is ready.
+type Endpoints = Mutex<Vec<String>>;
+
+#[test]
+fn a_rolling_restart_refuses_nobody() {
+    let site = Site::new().with("DPD_DRAIN_SECONDS", "3");
+    site.products(3);
+    let (_indexer, first) = site.daemons.pair();
+    let address = |api: &Server| api.url.trim_start_matches("http://").to_owned();
+    let mut apis = vec![first, site.daemons.api()];
+    let all: Endpoints = Mutex::new(apis.iter().map(address).collect());
+    let (ready, done, answered) = (Endpoints::default(), AtomicBool::new(false), AtomicUsize::new(0));
+    let is_ready = |address: &String| ask(address, "/readyz").is_some_and(|(status, _)| status == 200);
+    let look = || {
+        let known = all.lock().expect("them").clone();
+        *ready.lock().expect("them") = known.into_iter().filter(is_ready).collect();
+    };
+    let count = || ready.lock().expect("them").len();
+    look();
+    assert_eq!(count(), 2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                look();
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        });
+        for client in 0..4 {
+            let (ready, done, answered) = (&ready, &done, &answered);
+            scope.spawn(move || {
+                for n in client.. {
+                    let at = ready.lock().expect("them").clone();
+                    let at = &at[n % at.len()];
+                    let (status, head) = ask(at, "/status").unwrap_or_else(|| panic!("{at} refuses"));
+                    assert_eq!(status, 200, "{head}");
+                    answered.fetch_add(1, Relaxed);
+                    if done.load(Relaxed) {
+                        return;
+                    }
+                }
+            });
+        }
+        for n in 0..apis.len() {
+            let (old, new) = (address(&apis[n]), site.daemons.api());
+            all.lock().expect("them").push(address(&new));
+            tests::wait_for("the new one", || (count() == 3).then_some(()));
+            apis[n].signal(Signal::TERM);
+            assert!(apis[n].ended().success());
+            all.lock().expect("them").retain(|address| *address != old);
+            apis[n] = new;
+            tests::wait_for("the others", || (count() == 2).then_some(()));
+        }
+        done.store(true, Relaxed);
+    });
+    println!("{} requests were answered in a rolling restart, and none refused", answered.load(Relaxed));
 }

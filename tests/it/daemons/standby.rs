@@ -116,8 +116,12 @@ fn what_a_standby_cancels_nobody_hears_of() {
 fn either_server_may_go() {
     let (server, standby, site) = site();
     site.products(2);
-    let (_indexer, api) = site.daemons.pair();
+    let _indexer = site.daemons.indexer();
+    let api = site.daemons.with("DPD_METRICS_LISTEN", "127.0.0.1:0").api();
+    let metrics = tests::metrics::address(&api);
     wait_for_hits(&api, "x:before", 2);
+    tests::metrics::wait_for_value(&metrics, "dpd_standby_up", &[], |up| up == Some(1.0));
+    tests::metrics::wait_for_value(&metrics, "dpd_standby_as_of_timestamp_seconds", &[], |as_of| as_of > Some(1e9));
     assert_eq!(api.get("/readyz").status, 200);
     // Without the primary what is read is read, and what would be written is told to wait.
     server.kill();
@@ -128,6 +132,8 @@ fn either_server_may_go() {
     server.fail_over_to(standby);
     tests::wait_for("a write", || (write("eb-a-20240105-2") == 201).then_some(()));
     tests::wait_for("what was written", || (count(&search(&api)) == 3).then_some(()));
+    api.wait_for_log("the primary is asked", 1);
+    tests::metrics::wait_for_value(&metrics, "dpd_standby_up", &[], |up| up == Some(0.0));
 }
 
 #[test]

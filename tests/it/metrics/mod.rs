@@ -88,8 +88,9 @@ fn the_documentation_lists_all_that_is_told() {
     assert_eq!(api.ask("POST", "/download", None, block.as_bytes()).status, 200);
     tests::metrics::wait_for_value(&url, "dpd_products", &[("store", "volume")], |products| products > Some(0.0));
     let silent = compare("API", &scrape(&url));
-    // No source is configured.
-    assert_eq!(silent, ["dpd_sdp_flows", "dpd_source_passed_over", "dpd_source_up"]);
+    // No source is configured, and no standby.
+    let standby = ["dpd_standby_as_of_timestamp_seconds", "dpd_standby_up"];
+    assert_eq!(silent, [&["dpd_sdp_flows", "dpd_source_passed_over", "dpd_source_up"][..], &standby].concat());
     let url = format!("{}/metrics", indexer.url);
     tests::metrics::wait_for_value(&url, "dpd_db_size_bytes", &[], |size| size > Some(0.0));
     tests::metrics::wait_for_value(&url, "dpd_index_oldest_hint_seconds", &[], |oldest| oldest.is_some());

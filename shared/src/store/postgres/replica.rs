@@ -11,6 +11,7 @@ use crate::annotation::{Annotation, Draft, Part, Revision};
 use crate::column::ColumnKeys;
 use crate::flow::{Flow, FlowId};
 use crate::folder::Folder;
+use crate::metrics::{Figures as _, Registry};
 use crate::product::Product;
 use crate::query::Query;
 use crate::status::{Dlm, Indexing, Sdp};
@@ -77,6 +78,20 @@ impl ReplicatedStore {
     pub fn new(primary: Arc<PostgresStore>, standby: Arc<PostgresStore>) -> ReplicatedStore {
         let (written, as_of, passed_over) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
         ReplicatedStore { primary, standby, written, as_of, passed_over }
+    }
+
+    /// Registers how reading in the standby goes. Where there is none the families are empty.
+    pub fn register(own: Option<&Arc<ReplicatedStore>>, registry: &mut Registry) {
+        let store = own.cloned();
+        registry.gauge("standby_up", "Whether the standby answered when it was read last", move || {
+            store.as_ref().map(|store| f64::from(u8::from(!store.passed_over.load(Ordering::Relaxed))))
+        });
+        let store = own.cloned();
+        let help = "The commit of the last transaction that the standby had replayed when it was asked last";
+        registry.gauge("standby_as_of_timestamp_seconds", help, move || {
+            let known = store.as_ref().and_then(|store| *store.known_as_of());
+            known.map(|(_, as_of)| as_of.timestamp_millis() as f64 / 1000.0)
+        });
     }
 
     /// The stores to ask, one after the other. What the standby cancels may go through a moment later, so that it is asked
