@@ -141,7 +141,7 @@ pub async fn run(
         meters: meters.clone(),
     };
     tokio::join!(
-        write::write(store.clone(), to_write, indexer.settings.batch, measure.clone(), meters.clone()),
+        write::write(store.clone(), to_write, indexer.settings.batch, measure.clone(), &queue, meters.clone()),
         measure_more(store.as_ref(), &measure),
         measure_around_removed(store.as_ref(), &measure),
         settle_runs(store.clone(), settled, queue.clone(), indexer.settle.clone()),

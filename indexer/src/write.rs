@@ -2,6 +2,7 @@
 
 use crate::measure::Measure;
 use crate::metrics::Meters;
+use crate::queue::{Hint, Queue, Turn};
 use crate::run::Ticket;
 use shared::access::Access;
 use shared::folder::Folder;
@@ -43,6 +44,7 @@ pub(crate) async fn write(
     mut changes: mpsc::Receiver<Item>,
     batch: usize,
     measure: Measure,
+    queue: &Queue,
     meters: Meters,
 ) {
     let mut items = Vec::with_capacity(batch);
@@ -53,7 +55,11 @@ pub(crate) async fn write(
         meters.write_begins(beside.iter().filter_map(|(told, _)| *told).min());
         let mut outcomes = Vec::with_capacity(changes.len());
         for part in parts(&changes) {
-            outcomes.extend(apply(store.as_ref(), part).await);
+            let mut waited = false;
+            outcomes.extend(apply_in_time(store.as_ref(), part, &mut waited).await);
+            if waited {
+                read_again(part, queue);
+            }
         }
         meters.write_ends(begun, changes.len());
         let came_or_went: Vec<Folder> = changes.iter().zip(&outcomes).filter_map(came_or_went).cloned().collect();
@@ -67,6 +73,14 @@ pub(crate) async fn write(
             }
         }
         measure_around(store.as_ref(), &came_or_went, &measure).await;
+    }
+}
+
+/// Has files read again whose changes waited for the store: an API may have written a newer version of them meanwhile, over
+/// which these came.
+fn read_again(changes: &[Change], queue: &Queue) {
+    for folder in changes.iter().filter_map(Change::folder) {
+        queue.push(folder.clone(), Hint::read(), Turn::Due(Instant::now()));
     }
 }
 
@@ -113,6 +127,11 @@ fn parts(changes: &[Change]) -> Vec<&[Change]> {
 
 /// Hands changes to the store until it has taken them.
 pub(crate) async fn apply(store: &dyn Store, changes: &[Change]) -> Vec<Outcome> {
+    apply_in_time(store, changes, &mut false).await
+}
+
+/// The same; `waited` becomes true where the store did not take them at once.
+async fn apply_in_time(store: &dyn Store, changes: &[Change], waited: &mut bool) -> Vec<Outcome> {
     let (mut told, mut attempts) = (String::new(), 0);
     loop {
         match store.apply(changes).await {
@@ -128,49 +147,52 @@ pub(crate) async fn apply(store: &dyn Store, changes: &[Change]) -> Vec<Outcome>
                     warn!(error = %reason, "the store takes no changes, they are kept");
                     told = reason;
                 }
+                *waited = true;
                 tokio::time::sleep(STORE_PAUSE).await;
             }
             Err(StoreError::TooLong(reason)) if changes.len() > 1 => {
                 warn!(error = %reason, "{} changes at once take the store too long, half of them are tried", changes.len());
-                return apply_in_halves(store, changes).await;
+                return apply_in_halves(store, changes, waited).await;
             }
             Err(StoreError::Damaged(reason)) if changes.len() > 1 => {
                 warn!(
                     error = %reason, "{} changes at once meet with something damaged, half of them are tried",
                     changes.len()
                 );
-                return apply_in_halves(store, changes).await;
+                return apply_in_halves(store, changes, waited).await;
             }
             Err(StoreError::Damaged(reason)) if attempts < ATTEMPTS => {
                 attempts += 1;
                 warn!(subject = ?changes.first().map(Change::subject), error = %reason, "the store cannot take this, it is tried again");
+                *waited = true;
                 tokio::time::sleep(STORE_PAUSE).await;
             }
-            Err(StoreError::Damaged(reason)) => return apply_what_fits(store, changes, reason, false).await,
+            Err(StoreError::Damaged(reason)) => return apply_what_fits(store, changes, reason, false, waited).await,
             Err(StoreError::TooLong(reason)) if attempts < ATTEMPTS => {
                 attempts += 1;
                 warn!(folder = ?changes.first().and_then(Change::folder), error = %reason, "the store takes too long, it is tried again");
+                *waited = true;
                 tokio::time::sleep(STORE_PAUSE).await;
             }
-            Err(StoreError::TooLong(reason)) => return apply_what_fits(store, changes, reason, false).await,
-            Err(StoreError::Refused(reason)) => return apply_what_fits(store, changes, reason, true).await,
+            Err(StoreError::TooLong(reason)) => return apply_what_fits(store, changes, reason, false, waited).await,
+            Err(StoreError::Refused(reason)) => return apply_what_fits(store, changes, reason, true, waited).await,
             // They are another's to write now; this indexer is about to be ended.
             Err(StoreError::Superseded) => std::future::pending().await,
         }
     }
 }
 
-async fn apply_in_halves(store: &dyn Store, changes: &[Change]) -> Vec<Outcome> {
+async fn apply_in_halves(store: &dyn Store, changes: &[Change], waited: &mut bool) -> Vec<Outcome> {
     let (front, back) = changes.split_at(changes.len() / 2);
-    let mut outcomes = Box::pin(apply(store, front)).await;
-    outcomes.extend(Box::pin(apply(store, back)).await);
+    let mut outcomes = Box::pin(apply_in_time(store, front, waited)).await;
+    outcomes.extend(Box::pin(apply_in_time(store, back, waited)).await);
     outcomes
 }
 
 /// Applies changes of which some do not fit into the store. These are listed as failing, and hold up no other. The next walk
 /// tries one again where it is not `certain` that it never fits.
-async fn apply_what_fits(store: &dyn Store, changes: &[Change], reason: String, certain: bool) -> Vec<Outcome> {
-    let [change] = changes else { return apply_in_halves(store, changes).await };
+async fn apply_what_fits(store: &dyn Store, changes: &[Change], reason: String, certain: bool, waited: &mut bool) -> Vec<Outcome> {
+    let [change] = changes else { return apply_in_halves(store, changes, waited).await };
     error!(subject = ?change.subject(), error = %reason, "the store refuses this change");
     if let Change::Found(found) = change
         && let Some(folder) = &found.product.folder

@@ -110,3 +110,26 @@ fn segments_of_another_format_are_thrown_away_whenever_they_come() {
     tests::wait_for("their end", || (site.database.value(foreign) == 0).then_some(()));
     wait_for_hits(&api, "x:before", 300);
 }
+
+#[test]
+fn what_an_indexer_wrote_late_is_read_again() {
+    let site = Site::new().with("DPD_WATCH", "poll");
+    let proxy = Proxy::to(Postgres::shared().port());
+    let through = site.daemons.with("DATABASE_URL", site.database.url_through(proxy.port()));
+    site.volume.product("eb", "eb-a-20240101-1", "x: first");
+    let indexer = through.with("INDEXING_HEARTBEAT_STALE_SECONDS", "3600").indexer();
+    let api = site.daemons.api();
+    indexer.wait_for_log("walked everything", 1);
+    wait_for_hits(&api, "x:first", 1);
+    // What a walk read is written some seconds later, and meanwhile a caller announces what is there by then.
+    site.volume.product("eb", "eb-a-20240101-1", "x: second");
+    proxy.cut_before_commit(4);
+    assert_eq!(api.get("/reindexdataproducts").status, 202);
+    tests::wait_for("a cut", || (proxy.cuts() > 0).then_some(()));
+    site.volume.product("eb", "eb-a-20240101-1", "x: third");
+    let announced = json!({"execution_block": "eb-a-20240101-1", "relativePathName": "eb"});
+    assert!([200, 201].contains(&api.post("/ingestnewdataproduct", &announced).status));
+    indexer.wait_for_log("walked everything", 2);
+    wait_for_hits(&api, "x:third", 1);
+    assert!(api.search(&["x:second"]).is_empty());
+}
