@@ -146,7 +146,8 @@ async fn answer(api: Arc<Api>, target: Target, headers: HeaderMap, body: Arrivin
 fn tell(api: &Api, trace: &Trace, (route, method): (&str, &str), status: StatusCode, took: Duration) {
     let (request_id, trace_id, status_code) = (trace.request.as_str(), trace.trace.as_deref(), status.as_u16());
     let duration_ms = took.as_secs_f64() * 1000.0;
-    let what = match status.is_server_error() {
+    // That a process is not ready is no failure.
+    let what = match status.is_server_error() && route != "/readyz" {
         true => "a request failed",
         false if took > SLOW => "a request was slow",
         false => return debug!(request_id, trace_id, route, method, status = status_code, duration_ms, "answered"),
