@@ -191,7 +191,13 @@ async fn apply_in_halves(store: &dyn Store, changes: &[Change], waited: &mut boo
 
 /// Applies changes of which some do not fit into the store. These are listed as failing, and hold up no other. The next walk
 /// tries one again where it is not `certain` that it never fits.
-async fn apply_what_fits(store: &dyn Store, changes: &[Change], reason: String, certain: bool, waited: &mut bool) -> Vec<Outcome> {
+async fn apply_what_fits(
+    store: &dyn Store,
+    changes: &[Change],
+    reason: String,
+    certain: bool,
+    waited: &mut bool,
+) -> Vec<Outcome> {
     let [change] = changes else { return apply_in_halves(store, changes, waited).await };
     error!(subject = ?change.subject(), error = %reason, "the store refuses this change");
     if let Change::Found(found) = change
