@@ -2,7 +2,7 @@
 //!
 //! Whoever has a number keeps it (a counter beside what it counts, or a figure that is there anyway) and registers it with
 //! the [`Metrics`] of the process, which are a value that is handed on. A scrape reads them and waits for nothing: neither
-//! for the database nor for the volume. What only the database knows is in a [`copy`](copy) beside it, which tells its age.
+//! for the database nor for the volume. What only the database knows is in a [`copy`] beside it, which tells its age.
 //!
 //! Labels are names of our own, so that there are as many series as there are lines of code for them: never a path, a uid, a
 //! user or the text of an error. `docs/metrics.md` lists all families.

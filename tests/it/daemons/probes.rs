@@ -93,7 +93,7 @@ fn a_rolling_restart_refuses_nobody() {
     site.products(3);
     let (_indexer, first) = site.daemons.pair();
     let address = |api: &Server| api.url.trim_start_matches("http://").to_owned();
-    let mut apis = vec![first, site.daemons.api()];
+    let mut apis = [first, site.daemons.api()];
     let all: Endpoints = Mutex::new(apis.iter().map(address).collect());
     let (ready, done, answered) = (Endpoints::default(), AtomicBool::new(false), AtomicUsize::new(0));
     let is_ready = |address: &String| ask(address, "/readyz").is_some_and(|(status, _)| status == 200);
@@ -126,14 +126,14 @@ fn a_rolling_restart_refuses_nobody() {
                 }
             });
         }
-        for n in 0..apis.len() {
-            let (old, new) = (address(&apis[n]), site.daemons.api());
+        for api in &mut apis {
+            let (old, new) = (address(api), site.daemons.api());
             all.lock().expect("them").push(address(&new));
             tests::wait_for("the new one", || (count() == 3).then_some(()));
-            apis[n].signal(Signal::TERM);
-            assert!(apis[n].ended().success());
+            api.signal(Signal::TERM);
+            assert!(api.ended().success());
             all.lock().expect("them").retain(|address| *address != old);
-            apis[n] = new;
+            *api = new;
             tests::wait_for("the others", || (count() == 2).then_some(()));
         }
         done.store(true, Relaxed);
