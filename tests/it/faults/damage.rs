@@ -92,3 +92,56 @@ fn a_file_that_was_refused_is_read_again_when_that_is_asked_for() {
     assert_eq!(failing(&api), json!(0));
     drop(indexer);
 }
+
+/// PostgreSQL loses a part of the document of the product that was written last, which is too large for its row.
+fn lose_a_part_of_the_last(site: &Site) {
+    let toast = site.database.value(
+        "SELECT reltoastrelid::regclass::text FROM pg_class WHERE oid = 'document'::regclass AND reltoastrelid <> 0",
+    );
+    let toast = toast.as_str().expect("a table").to_owned();
+    site.database.execute("CREATE EXTENSION IF NOT EXISTS pg_surgery");
+    site.database.execute(&format!(
+        "SELECT heap_force_kill('{toast}'::regclass, ARRAY(SELECT ctid FROM {toast} WHERE chunk_seq = 1 \
+         AND chunk_id = (SELECT max(chunk_id) FROM {toast})))"
+    ));
+}
+
+#[test]
+fn a_row_that_postgresql_cannot_read_costs_its_product_alone() {
+    let site = Site::new();
+    site.products(3);
+    let (indexer, api) = site.daemons.pair();
+    // What cannot be compressed.
+    let mut state = 1u64;
+    let mut text = String::new();
+    for _ in 0..2000 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        text.push_str(&format!("{state:016x}"));
+    }
+    site.volume.product("eb-large", "eb-a-20240101-9", &format!("x: large\ntext: {text}"));
+    wait_for_hits(&api, "x:large", 1);
+    lose_a_part_of_the_last(&site);
+    let unread = "SELECT sum(length(metadata::text))::bigint FROM document";
+    assert!(std::panic::catch_unwind(|| site.database.value(unread)).is_err());
+    // Who reads all anew, and who knows it already, answer all but that.
+    let fresh = site.daemons.api();
+    for api in [&fresh, &api] {
+        let rows = api.search(&[]);
+        assert_eq!(rows.len(), 3, "{rows:?}");
+        assert!(api.search(&["x:before"]).len() == 3 && api.search(&["n:2"]).len() == 1);
+    }
+    fresh.wait_for_log("a product cannot be read", 1);
+    // Others come and are put into a segment, which leaves it out.
+    for n in 10..300 {
+        site.volume.product(&format!("eb-{n}"), &format!("eb-b-20240101-{n}"), "x: after");
+    }
+    wait_for_hits(&fresh, "x:after", 290);
+    let sealed = "SELECT count(*) > 0 FROM segment";
+    tests::wait_for("a segment", || (site.database.value(sealed) == true).then_some(()));
+    wait_for_hits(&fresh, "x:after", 290);
+    // Once its file is another, it is there again, and counted once.
+    site.volume.product("eb-large", "eb-a-20240101-9", "x: large again");
+    wait_for_hits(&fresh, "x:large again", 1);
+    assert_eq!(site.database.value("SELECT sum(products)::bigint FROM access_rule"), 294);
+    assert_eq!(failing(&fresh), json!(0), "{}", indexer.log());
+}

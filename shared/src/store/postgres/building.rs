@@ -4,12 +4,13 @@
 use super::dictionary::KeyIds;
 use super::merging::Kept;
 use super::read;
+use super::salvage::{self, By};
 use crate::row::{self, Leaf};
 use crate::segment::{Builder, Doc, MAX_BYTES, Page};
 use crate::store::{Result, StoreError};
 use futures::TryStreamExt;
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use sqlx::{Connection, PgConnection, Row};
 use std::collections::BTreeSet;
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -111,10 +112,17 @@ async fn hand_on(
     let (mut after, mut count) = (part.first - 1, STATEMENT);
     while count == STATEMENT {
         count = 0;
+        let mut savepoint = connection.begin().await?;
         let query = sqlx::query(sqlx::AssertSqlSafe(sql.as_str())).bind(prefix).bind(after).bind(part.last);
-        let mut rows = query.fetch(&mut *connection);
+        let mut rows = query.fetch(&mut *savepoint);
         let (mut handful, mut bytes) = (Vec::new(), 0);
-        while let Some(row) = rows.try_next().await? {
+        let broken = loop {
+            let row = match rows.try_next().await.map_err(StoreError::from) {
+                Ok(Some(row)) => row,
+                Ok(None) => break false,
+                Err(StoreError::Damaged(_)) => break true,
+                Err(error) => return Err(error),
+            };
             after = row.try_get("number")?;
             count += 1;
             bytes += row.try_get::<&str, _>("metadata")?.len();
@@ -125,12 +133,33 @@ async fn hand_on(
                     return Ok(());
                 }
             }
+        };
+        drop(rows);
+        if broken {
+            savepoint.rollback().await?;
+            let left = numbers(connection, prefix, after, part.last).await?;
+            let mut read = salvage::readable(connection, By::Number, &left, None).await?;
+            let number = |row: &PgRow| row.try_get::<i64, _>("number").unwrap_or_default();
+            read.sort_by_key(number);
+            handful.extend(read);
+            (after, count) = (left.last().copied().unwrap_or(after), STATEMENT);
+        } else {
+            savepoint.commit().await?;
         }
         if handfuls.send(handful).await.is_err() {
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// The numbers of the next versions, as many as one statement reads.
+async fn numbers(connection: &mut PgConnection, prefix: &str, after: i64, last: i64) -> Result<Vec<i64>> {
+    let sql = format!(
+        "SELECT number FROM data_product WHERE volume_prefix = $1 AND number > $2 AND number <= $3 \
+         ORDER BY number LIMIT {STATEMENT}"
+    );
+    Ok(sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(prefix).bind(after).bind(last).fetch_all(connection).await?)
 }
 
 /// A segment that is being made.

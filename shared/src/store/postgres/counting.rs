@@ -2,6 +2,7 @@
 
 use super::plan::{self, Derived, Put};
 use super::read;
+use super::salvage::{self, By};
 use super::write::Writer;
 use crate::product::Product;
 use crate::store::Result;
@@ -24,12 +25,17 @@ impl Writer<'_> {
 
     /// Products as they are kept.
     async fn kept(&mut self, ids: &[i64]) -> Result<Vec<Kept>> {
-        let sql = format!(
-            "SELECT {}, p.access FROM data_product p JOIN document d ON d.product = p.id WHERE p.id = ANY($1)",
-            read::HIT
-        );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(ids).fetch_all(&mut *self.connection).await?;
-        rows.iter().map(kept).collect()
+        let rows = salvage::readable(self.connection, By::Id, ids, None).await?;
+        let mut all: Vec<Kept> = rows.iter().map(kept).collect::<Result<_>>()?;
+        if rows.len() < ids.len() {
+            let read: Vec<i64> = rows.iter().map(|row| row.try_get("id")).collect::<sqlx::Result<_>>()?;
+            let unread = sqlx::query_as(
+                "SELECT access, folder IS NOT NULL FROM data_product WHERE id = ANY($1) AND id <> ALL($2)",
+            );
+            let unread: Vec<(i32, bool)> = unread.bind(ids).bind(&read).fetch_all(&mut *self.connection).await?;
+            all.extend(unread.into_iter().map(|(access, on_volume)| Kept { access, on_volume, product: None }));
+        }
+        Ok(all)
     }
 
     /// Counts products of access rules in or out.

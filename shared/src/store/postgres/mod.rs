@@ -27,6 +27,7 @@ mod ownership;
 mod plan;
 mod read;
 mod replica;
+mod salvage;
 pub mod schema;
 mod seal;
 mod search;
@@ -68,7 +69,7 @@ use lease::{Lease, Loss};
 use listen::Ear;
 use plan::Derived;
 use seal::Sealing;
-use search::Searcher;
+use search::{Search, Searcher};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::collections::BTreeMap;
@@ -187,7 +188,13 @@ impl Store for PostgresStore {
         let work = async {
             let permits = self.searcher.permits(&query).await;
             let (mut session, prefix) = self.open().await?;
-            let hits = self.searcher.search(&mut session, &prefix, query, viewer, &permits).await;
+            let mut search =
+                Search { prefix: &prefix, query: query.clone(), viewer, permits: &permits, careful: false };
+            let mut hits = self.searcher.search(&mut session, search).await;
+            if let Err(StoreError::Damaged(_)) = hits {
+                search = Search { prefix: &prefix, query, viewer, permits: &permits, careful: true };
+                hits = self.searcher.search(&mut session, search).await;
+            }
             session.settle(hits)
         };
         self.database.bounded(work).await

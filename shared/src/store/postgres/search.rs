@@ -5,12 +5,13 @@ use super::annotation;
 use super::figures::{Searches, Stage};
 use super::keys::{Keys, KnownKeys};
 use super::read::{self, HIT, hit};
+use super::salvage::{self, By};
 use super::view::{Sealed, View};
 use crate::access::Viewer;
 use crate::filter::{Filter, Key, Test};
 use crate::process::slice::TimeSlice;
 use crate::query::Query;
-use crate::segment::{self, Failed, Page, Pass, Question, Resolve, Sampler, Search, Segment};
+use crate::segment::{self, Failed, Page, Pass, Question, Resolve, Sampler, Segment};
 use crate::store::{Hit, Hits, Result, StoreError};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
@@ -49,6 +50,16 @@ pub(super) struct Searcher {
     /// How a search begins its transaction.
     begin: Arc<str>,
     pub(super) figures: Searches,
+}
+
+/// A search on a volume.
+pub(super) struct Search<'a> {
+    pub(super) prefix: &'a str,
+    pub(super) query: Query,
+    pub(super) viewer: &'a Viewer,
+    pub(super) permits: &'a Permits<'a>,
+    /// Whether products are left out that PostgreSQL cannot read, which takes more statements.
+    pub(super) careful: bool,
 }
 
 /// What lets a search look through pages, at so many places at once. It is had before the search begins its transaction,
@@ -114,21 +125,15 @@ impl Searcher {
         Permits { looks, _all: all }
     }
 
-    /// Executes a search on a volume.
-    pub(super) async fn search(
-        &self,
-        connection: &mut PgConnection,
-        prefix: &str,
-        query: Query,
-        viewer: &Viewer,
-        permits: &Permits<'_>,
-    ) -> Result<Hits> {
+    /// Executes a search.
+    pub(super) async fn search(&self, connection: &mut PgConnection, search: Search<'_>) -> Result<Hits> {
+        let Search { prefix, query, viewer, permits, careful } = search;
         let begun = Instant::now();
         // So that of all who begin no one sees an older view than the one that is kept.
         let mut kept = self.view.lock().await;
         let mut transaction = connection.begin_with(AssertSqlSafe(self.begin.clone())).await?;
         let (view, known_keys) = &mut *kept;
-        *view = View::of(view, &mut transaction, prefix).await?;
+        *view = View::of(view, &mut transaction, prefix, careful).await?;
         if known_keys.moment != view.moment {
             Arc::make_mut(known_keys).follow(&view.moment, &mut transaction, prefix).await?;
         }
@@ -144,7 +149,7 @@ impl Searcher {
         let found = self.look(&mut transaction, &current, &question, permits.looks).await?;
         self.figures.took(Stage::Look, begun);
         let begun = Instant::now();
-        let rows = page(&mut transaction, prefix, &found.numbers, &allowed).await?;
+        let rows = page(&mut transaction, prefix, &found.numbers, &allowed, careful).await?;
         transaction.commit().await?;
         self.figures.took(Stage::Page, begun);
         // Documents may be large, and a transaction that stands idle for long is ended.
@@ -163,7 +168,7 @@ impl Searcher {
             let sampler = self.pass(connection, view, question, sampler, at_once).await?;
             start = Some(sampler.finish(question));
         }
-        let search = self.pass(connection, view, question, Search::new(question, start), at_once).await?;
+        let search = self.pass(connection, view, question, segment::Search::new(question, start), at_once).await?;
         Ok(search.finish(question))
     }
 
@@ -347,15 +352,24 @@ fn of_annotations(filter: &Filter, tests: &mut Vec<Test>) {
 
 /// The rows of products of which these are versions. Columns tell already which of them the viewer may see; the rows
 /// themselves are asked again, for nobody may see a product because something derived from it is wrong.
-async fn page(connection: &mut PgConnection, prefix: &str, numbers: &[u64], allowed: &[i32]) -> Result<Vec<PgRow>> {
+async fn page(
+    connection: &mut PgConnection,
+    prefix: &str,
+    numbers: &[u64],
+    allowed: &[i32],
+    careful: bool,
+) -> Result<Vec<PgRow>> {
     if numbers.is_empty() {
         return Ok(Vec::new());
+    }
+    let numbers: Vec<i64> = numbers.iter().map(|number| number.cast_signed()).collect();
+    if careful {
+        return salvage::readable(connection, By::Number, &numbers, Some(allowed)).await;
     }
     let sql = format!(
         "SELECT {HIT}, p.number FROM data_product p JOIN document d ON d.product = p.id \
          WHERE p.volume_prefix = $1 AND p.number = ANY($2) AND p.access = ANY($3)"
     );
-    let numbers: Vec<i64> = numbers.iter().map(|number| number.cast_signed()).collect();
     Ok(sqlx::query(AssertSqlSafe(sql)).bind(prefix).bind(&numbers).bind(allowed).fetch_all(connection).await?)
 }
 

@@ -9,6 +9,7 @@
 use super::dictionary;
 use super::history::{HISTORY, Moment};
 use super::read::{self, HIT};
+use super::salvage::{self, By};
 use crate::row::{self, Leaf};
 use crate::segment::{Builder, Doc, FORMAT, Page, Segment};
 use crate::store::{Result, StoreError};
@@ -66,7 +67,13 @@ pub(super) struct View {
 
 impl View {
     /// The view of what a transaction sees, made from the one before.
-    pub(super) async fn of(before: &Arc<View>, connection: &mut PgConnection, prefix: &str) -> Result<Arc<View>> {
+    /// Where it is `careful`, products are left out that PostgreSQL cannot read.
+    pub(super) async fn of(
+        before: &Arc<View>,
+        connection: &mut PgConnection,
+        prefix: &str,
+        careful: bool,
+    ) -> Result<Arc<View>> {
         let sql =
             format!("SELECT {HISTORY} AS history, revision, sealed FROM dpd_indexing_state s WHERE volume_prefix = $1");
         let row = sqlx::query(AssertSqlSafe(sql)).bind(prefix).fetch_one(&mut *connection).await?;
@@ -81,7 +88,7 @@ impl View {
         let known = &before.moment;
         let follows = moment.history == known.history && moment.revision >= known.revision && sealed >= before.sealed;
         let before = if follows { &**before } else { &anew };
-        Ok(Arc::new(before.follow(moment, sealed, connection, prefix).await?))
+        Ok(Arc::new(before.follow((moment, sealed), connection, prefix, careful).await?))
     }
 
     /// How many products are in no segment yet, and how many versions in segments are superseded.
@@ -99,7 +106,13 @@ impl View {
         Ok(View { segments, superseded: numbers, last, ..View::default() })
     }
 
-    async fn follow(&self, moment: Moment, sealed: u64, connection: &mut PgConnection, prefix: &str) -> Result<View> {
+    async fn follow(
+        &self,
+        (moment, sealed): (Moment, u64),
+        connection: &mut PgConnection,
+        prefix: &str,
+        careful: bool,
+    ) -> Result<View> {
         let segments = segments(connection, prefix, &self.segments).await?;
         let same = segments.iter().map(|segment| segment.tag).eq(self.segments.iter().map(|segment| segment.tag));
         // What is in a segment that was made anew needs not be superseded any more.
@@ -112,7 +125,7 @@ impl View {
             self.tail.range(sealed + 1..).map(|(number, own)| (*number, own.clone())).collect();
         let mut keys = self.keys.clone();
         let last = self.last.max(sealed);
-        let (last, arrived) = arrived(connection, prefix, last, &mut keys).await?;
+        let (last, arrived) = arrived(connection, prefix, last, &mut keys, careful).await?;
         tail.extend(arrived);
         tail.retain(|number, _| all.binary_search(number).is_err());
         if tail.len() > MOST {
@@ -198,21 +211,28 @@ async fn arrived(
     prefix: &str,
     after: u64,
     keys: &mut Arc<HashMap<String, i32>>,
+    careful: bool,
 ) -> Result<(u64, Vec<(u64, Arc<Unsealed>)>)> {
+    let (mut last, mut known) = (after, Vec::new());
+    if careful {
+        known = numbers_after(connection, prefix, after).await?;
+        last = known.last().map_or(last, |number| number.cast_unsigned());
+    }
     let sql = format!(
         "SELECT {HIT}, p.number, p.access FROM data_product p JOIN document d ON d.product = p.id \
          WHERE p.volume_prefix = $1 AND p.number > $2 ORDER BY p.number LIMIT $3"
     );
-    let rows = sqlx::query(AssertSqlSafe(sql))
-        .bind(prefix)
-        .bind(after.cast_signed())
-        .bind(MOST as i64 + 1)
-        .fetch_all(&mut *connection)
-        .await?;
-    if rows.len() > MOST {
+    let rows = match careful {
+        true => salvage::readable(connection, By::Number, &known, None).await?,
+        false => {
+            let query = sqlx::query(AssertSqlSafe(sql)).bind(prefix).bind(after.cast_signed()).bind(MOST as i64 + 1);
+            query.fetch_all(&mut *connection).await?
+        }
+    };
+    if rows.len().max(known.len()) > MOST {
         return Err(unfinished());
     }
-    let (mut last, mut arrived) = (after, Vec::with_capacity(rows.len()));
+    let mut arrived = Vec::with_capacity(rows.len());
     for row in &rows {
         let number = row.try_get::<i64, _>("number")?.cast_unsigned();
         last = last.max(number);
@@ -233,6 +253,14 @@ async fn arrived(
         (number, Arc::new(Unsealed { uid, date_created, access, leaves }))
     };
     Ok((last, arrived.into_iter().map(unsealed).collect()))
+}
+
+/// The numbers of the versions after one, in order, and no more than a tail has and one.
+async fn numbers_after(connection: &mut PgConnection, prefix: &str, after: u64) -> Result<Vec<i64>> {
+    let numbers = sqlx::query_scalar(
+        "SELECT number FROM data_product WHERE volume_prefix = $1 AND number > $2 ORDER BY number LIMIT $3",
+    );
+    Ok(numbers.bind(prefix).bind(after.cast_signed()).bind(MOST as i64 + 1).fetch_all(connection).await?)
 }
 
 /// Sees to it that the keys of leaves are known.
