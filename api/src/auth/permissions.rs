@@ -17,7 +17,9 @@ use moka::Expiry;
 use moka::future::Cache;
 use serde_json::Value;
 use shared::metrics::{Counter, Family, Figures as _, Histogram, Label, Registry, histogram};
+use shared::telemetry::Seldom;
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::warn;
@@ -36,6 +38,9 @@ const OVERHEAD: usize = 256;
 const LARGEST: usize = 1024 * 1024;
 /// The longest name, in bytes.
 const LONGEST_NAME: usize = 1024;
+
+/// Of how many causes within how long the log is told.
+const CAUSES: (u32, Duration) = (1, Duration::from_secs(60));
 
 /// What is said where nobody is there to be asked.
 pub(super) const UNREACHABLE: &str = "the permissions service cannot be reached";
@@ -90,6 +95,8 @@ pub(super) struct Permissions {
     trouble: Trouble,
     asked: Family<Label, Counter>,
     took: Histogram,
+    /// Why it cannot be reached, of which the log is told.
+    causes: Seldom,
 }
 
 impl Permissions {
@@ -109,6 +116,7 @@ impl Permissions {
             trouble: Trouble::default(),
             asked,
             took: histogram(),
+            causes: Seldom::new(CAUSES),
         }
     }
 
@@ -194,13 +202,34 @@ impl Permissions {
         let (Some(uri), Some(ways)) = (uri, &self.ways) else {
             return Err(Failure::unavailable("the permissions service's URL cannot be used"));
         };
-        let answer = match attempt(&ways.kept, uri, token).await {
-            Err(Attempt::BrokeOff(_)) => attempt(&ways.anew, uri, token).await,
+        let answer = match self.attempt(&ways.kept, uri, token).await {
+            Err(Attempt::BrokeOff(_)) => self.attempt(&ways.anew, uri, token).await,
             answer => answer,
         };
         let body = answer.map_err(|(Attempt::BrokeOff(failure) | Attempt::Failed(failure))| failure)?;
         serde_json::from_slice(&body).map_err(|_| Failure::unavailable("the permissions service's answer is no JSON"))
     }
+
+    async fn attempt(&self, http: &Http, uri: &Uri, token: &Token) -> Result<Bytes, Attempt> {
+        attempt(http, uri, token, &|error| {
+            if let Some(left_out) = self.causes.met() {
+                warn!(error = chain(error), left_out, "{UNREACHABLE}");
+            }
+        })
+        .await
+    }
+}
+
+/// An error with what is behind it: refused, a name that is not known, a certificate.
+fn chain(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words.push_str(": ");
+        words.push_str(&error.to_string());
+        cause = error.source();
+    }
+    words
 }
 
 impl<T: Clone + Send + Sync + 'static> Question<T> {
@@ -227,8 +256,8 @@ fn no_answer() -> Failure {
     Failure::unavailable(format!("the permissions service gave no answer within {} s", LIMIT.as_secs()))
 }
 
-/// Asks over one connection, for the body of a good answer.
-async fn attempt(http: &Http, uri: &Uri, token: &Token) -> Result<Bytes, Attempt> {
+/// Asks over one connection, for the body of a good answer. Of what there is no connection for, `tell` is told.
+async fn attempt(http: &Http, uri: &Uri, token: &Token, tell: &(dyn Fn(&dyn Error) + Sync)) -> Result<Bytes, Attempt> {
     let failed = |why: &str| Attempt::Failed(Failure::unavailable(why));
     let request = Request::get(uri)
         .header(header::AUTHORIZATION, token.header())
@@ -236,7 +265,10 @@ async fn attempt(http: &Http, uri: &Uri, token: &Token) -> Result<Bytes, Attempt
         .body(Empty::new())
         .map_err(|_| failed("the permissions service cannot be asked"))?;
     let response = http.request(request).await.map_err(|error| match error.is_connect() {
-        true => failed(UNREACHABLE),
+        true => {
+            tell(&error);
+            failed(UNREACHABLE)
+        }
         false => Attempt::BrokeOff(Failure::unavailable("the permissions service broke off")),
     })?;
     match response.status() {

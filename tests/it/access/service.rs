@@ -119,6 +119,8 @@ fn a_service_that_is_not_there_is_told_of() {
     let api = Server::with(command, true);
     assert_eq!(seen(&api, MEMBER), 1);
     assert!(trouble(&api).as_str().expect("an error").contains("cannot be reached"));
+    // Why is for the log.
+    tests::wait_for("the cause", || api.log().contains("onnection refused").then_some(()));
 }
 
 #[test]
