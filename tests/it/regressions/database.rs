@@ -4,10 +4,11 @@
 use super::settings::{refused, run};
 use crate::daemons::{Site, wait_for_hits};
 use serde_json::json;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use tests::postgres::{Database, Postgres};
 use tests::program::{Daemons, Server};
@@ -150,6 +151,52 @@ impl Guarded {
 
 fn write(path: &PathBuf, password: &str) {
     std::fs::write(path, password).expect("written");
+}
+
+/// Answers as a server that knows no TLS and wants the password in clear text, and tells what it is sent for it.
+fn asks_in_clear_text() -> (u16, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (port, told) = (listener.local_addr().expect("its address").port(), Arc::new(Mutex::new(Vec::new())));
+    let heard = told.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.expect("a connection");
+            let read = || {
+                let mut bytes = [0; 1024];
+                let n = (&stream).read(&mut bytes).unwrap_or(0);
+                bytes[..n].to_vec()
+            };
+            let request = read();
+            if request.get(4..8) == Some(&[4, 210, 22, 47]) {
+                let _ = (&stream).write_all(b"N");
+                read();
+            }
+            let _ = (&stream).write_all(&[b'R', 0, 0, 0, 8, 0, 0, 0, 3]);
+            let mut rest = Vec::new();
+            (&stream).read_to_end(&mut rest).ok();
+            heard.lock().expect("it").extend(rest);
+        }
+    });
+    (port, told)
+}
+
+#[test]
+fn a_password_is_sent_to_nobody_in_clear_text() {
+    let volume = Volume::new();
+    for mode in ["disable", "prefer"] {
+        let (port, told) = asks_in_clear_text();
+        let url = format!("postgres://me:geheim@127.0.0.1:{port}/dpd?sslmode={mode}");
+        let daemons = Daemons::of(volume.path(), &url);
+        let said = refused(&daemons, "dpd-indexer", &["migrate"]);
+        assert!(said.contains("in clear text") && said.contains("verify-full"), "{said}");
+        let api = daemons.api();
+        for _ in 0..5 {
+            assert_eq!(api.get("/readyz").status, 503);
+        }
+        tests::wait_for("the reason", || api.log().contains("in clear text").then_some(()));
+        let told = told.lock().expect("it");
+        assert!(told.is_empty(), "{mode}: {}", String::from_utf8_lossy(&told));
+    }
 }
 
 #[test]

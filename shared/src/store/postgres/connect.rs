@@ -1,9 +1,10 @@
 //! How connections to PostgreSQL are made, whether they are such as can be worked with, and why there are none.
 
+use super::handshake;
 use crate::config::{Server, TlsMode};
 use crate::store::{Result, StoreError};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Row};
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -66,7 +67,10 @@ impl Connector {
 
     /// Why a connection cannot be made, as one more attempt tells; nothing where it can.
     pub(super) async fn trouble(&self) -> Option<String> {
-        let attempt = async { Ok(self.options().await?.connect().await.map_err(|error| self.refusal(&error))) };
+        let attempt = async {
+            self.keep_password_from_view().await?;
+            Ok(self.options().await?.connect().await.map_err(|error| self.refusal(&error)))
+        };
         match timeout(ATTEMPT, attempt).await {
             Err(_) => Some(self.silent(ATTEMPT)),
             Ok(Err(StoreError::Unavailable(why))) | Ok(Ok(Err(why))) => Some(why),
@@ -75,6 +79,32 @@ impl Connector {
                 let _ = timeout(ATTEMPT, connection.close()).await;
                 None
             }
+        }
+    }
+
+    /// Holds that the password is not sent where others can read it on its way.
+    async fn keep_password_from_view(&self) -> Result<()> {
+        let options = &self.options;
+        let encrypts = match options.get_ssl_mode() {
+            PgSslMode::Disable => false,
+            PgSslMode::Allow | PgSslMode::Prefer => true,
+            // Nothing is sent otherwise.
+            PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull => return Ok(()),
+        };
+        let is_socket = options.get_socket().is_some() || options.get_host().starts_with('/');
+        if is_socket {
+            return Ok(());
+        }
+        let user = options.get_username();
+        let (place, who) = ((options.get_host(), options.get_port()), (user, options.get_database().unwrap_or(user)));
+        match timeout(ATTEMPT, handshake::wants_clear_text(place, who, encrypts)).await {
+            Ok(Ok(true)) => Err(StoreError::Unavailable(format!(
+                "PostgreSQL at {} wants the password in clear text over a connection that is not encrypted, where anybody on \
+                 the way could read it: have it use TLS (SKA_DATAPRODUCT_API_POSTGRESQL_SSLMODE=require or verify-full), or \
+                 scram-sha-256 in its pg_hba.conf",
+                self.place
+            ))),
+            _ => Ok(()),
         }
     }
 
@@ -117,6 +147,7 @@ impl Connector {
     /// lost, or others'.
     pub(super) async fn examine(&self) -> Result<()> {
         let refused = |error: sqlx::Error| StoreError::Unavailable(self.refusal(&error));
+        self.keep_password_from_view().await?;
         let options = self.options().await?;
         let mut first = options.connect().await.map_err(refused)?;
         let encoding = sqlx::raw_sql("SHOW server_encoding").fetch_one(&mut first).await.map_err(refused)?;

@@ -15,6 +15,7 @@ pub mod dlm;
 mod figures;
 mod flows;
 mod guards;
+mod handshake;
 mod history;
 pub mod import;
 mod keys;
