@@ -7,8 +7,13 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Those whose values are shown to nobody.
-const SECRETS: [&str; 4] =
-    ["DATABASE_URL", "SKA_DATAPRODUCT_API_POSTGRESQL_PASSWORD", "SDP_CONFIG_PASSWORD", "DPD_TOKEN"];
+const SECRETS: [&str; 5] = [
+    "DATABASE_URL",
+    "DPD_READ_DATABASE_URL",
+    "SKA_DATAPRODUCT_API_POSTGRESQL_PASSWORD",
+    "SDP_CONFIG_PASSWORD",
+    "DPD_TOKEN",
+];
 
 /// Why the process cannot start: a variable that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -329,6 +334,7 @@ mod tests {
     fn secrets_are_not_shown() {
         for (name, value) in [
             ("DATABASE_URL", "geheim"),
+            ("DPD_READ_DATABASE_URL", "geheim"),
             ("SKA_DATAPRODUCT_API_POSTGRESQL_PASSWORD", "geheim"),
             ("DPD_TOKEN or --token", "geheim"),
             ("SKA_PERMISSIONS_API_HOST", "http://me:geheim@a"),
@@ -338,6 +344,8 @@ mod tests {
         }
         let variables = Variables::from([
             ("DATABASE_URL", "postgres://me:geheim@a/b"),
+            // There may be a password without a user before it.
+            ("DPD_READ_DATABASE_URL", "postgres:///b?password=geheim"),
             ("DPD_TOKEN", "geheim"),
             ("SKA_PERMISSIONS_API_HOST", "http://me:geheim@a"),
             ("SDP_CONFIG_PASSWORD", "geheim\n"),
@@ -345,7 +353,7 @@ mod tests {
             ("API_ROOT_PATH", ""),
             ("UNKNOWN", "geheim"),
         ]);
-        let told = "PVCNAME=shared DATABASE_URL=(not shown) SDP_CONFIG_PASSWORD=(not shown) \
+        let told = "PVCNAME=shared DATABASE_URL=(not shown) DPD_READ_DATABASE_URL=(not shown) SDP_CONFIG_PASSWORD=(not shown) \
                     SKA_PERMISSIONS_API_HOST=(not shown) DPD_TOKEN=(not shown)";
         assert_eq!(variables.told(), told);
         let file = BadVariable::new("SKA_DATAPRODUCT_API_POSTGRESQL_PASSWORD_FILE", "/run/x", "a file").to_string();
