@@ -1,8 +1,9 @@
 //! Who makes an answer next. To make one from the store takes memory and a processor, so few are made at a time, and the others
 //! wait for a turn: one client's after another's. Of each client few requests come in their order; of many the newest is
-//! first. In turn with them go the answers that are made in parts, of which each goes on after the others. So a crowd of requests keeps nobody waiting who comes
-//! after it, whether he has an address of his own or shares the crowd's, and of many long answers none waits for the end
-//! of another; and whoever has waited for longest, who may not even be there any more, is the one to be told to come again.
+//! first. In turn with them go the answers that are made in parts, of which each goes on after the others. So a crowd of
+//! requests keeps nobody waiting who comes after it, whether he has an address of his own or shares the crowd's, and of many
+//! long answers none waits for the end of another; and whoever has waited for longest, who may not even be there any more, is
+//! the one to be told to come again.
 
 use crate::work::processors;
 use std::collections::{BTreeMap, HashMap, VecDeque};

@@ -41,17 +41,20 @@ const BELIEVED: Duration = Duration::from_millis(500);
 pub struct ReplicatedStore {
     primary: Arc<PostgresStore>,
     standby: Arc<PostgresStore>,
-    written: Mutex<Option<Written>>,
+    written: Mutex<Written>,
     as_of: Mutex<Option<(Instant, DateTime<Utc>)>>,
     /// Whether the standby could not be asked the last time.
     passed_over: AtomicBool,
 }
 
-/// What this process wrote last.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What this process wrote, by how many writes there were.
+#[derive(Debug, Clone, Copy, Default)]
 struct Written {
-    /// Up to where the log must be replayed; `None` where that is still to be asked for.
-    position: Option<String>,
+    writes: u64,
+    /// How many of them the standby has replayed.
+    replayed: u64,
+    /// Up to where the primary's log had come once so many were committed.
+    position: (u64, i64),
     /// Whether it was waited for in vain.
     overdue: bool,
 }
@@ -125,31 +128,25 @@ impl ReplicatedStore {
     /// Notes that the standby cannot be asked.
     fn pass_over(&self, error: &StoreError) {
         if !self.passed_over.swap(true, Ordering::Relaxed) {
-            warn!("the standby (DPD_READ_DATABASE_URL) did not answer, and the primary is asked: {error}");
+            warn!(%error, "the standby (DPD_READ_DATABASE_URL) did not answer, and the primary is asked");
         }
     }
 
     /// Whether the standby has all that this process wrote. It is waited for a moment, once.
     async fn is_caught_up(&self) -> bool {
-        let Some(mut written) = self.written().clone() else { return true };
-        if written.position.is_none() {
-            match self.primary.position().await {
-                Ok(position) => written = self.note(Some(position)),
-                Err(error) => {
-                    debug!("up to where the primary has written is not known: {error}");
-                    return false;
-                }
-            }
+        let Written { writes, replayed, overdue, .. } = *self.written();
+        if replayed == writes {
+            return true;
         }
-        let Some(position) = written.position.as_deref() else { return false };
+        let Some(position) = self.position(writes).await else { return false };
         let begun = Instant::now();
         loop {
             match self.standby.replayed(Some(position)).await {
                 Ok((true, _)) => {
-                    self.forget(&written);
+                    self.has_replayed(writes);
                     return true;
                 }
-                Ok((false, _)) if !written.overdue && begun.elapsed() < PATIENCE => tokio::time::sleep(LOOK).await,
+                Ok((false, _)) if !overdue && begun.elapsed() < PATIENCE => tokio::time::sleep(LOOK).await,
                 Ok((false, _)) => break,
                 Err(error) => {
                     self.pass_over(&error);
@@ -159,38 +156,52 @@ impl ReplicatedStore {
         }
         // A primary that has not come so far lost it: nobody will ever replay it.
         if let Ok((false, _)) = self.primary.replayed(Some(position)).await {
-            self.forget(&written);
+            self.has_replayed(writes);
             return true;
         }
-        if let Some(own) = self.written().as_mut() {
-            own.overdue = true;
-        }
+        self.written().overdue = true;
         false
+    }
+
+    /// Up to where the primary's log had come once so many writes were committed, or later; `None` where it does not tell.
+    async fn position(&self, writes: u64) -> Option<i64> {
+        let (covered, position) = self.written().position;
+        if covered >= writes {
+            return Some(position);
+        }
+        match self.primary.position().await {
+            Ok(position) => {
+                let mut written = self.written();
+                if written.position.0 < writes {
+                    written.position = (writes, position);
+                }
+                Some(position)
+            }
+            Err(error) => {
+                debug!(%error, "up to where the primary has written is not known");
+                None
+            }
+        }
     }
 
     /// Notes that something was written, after it was.
     async fn wrote(&self) {
-        self.note(None);
-        if let Ok(position) = self.primary.position().await {
-            self.note(Some(position));
-        }
+        let writes = {
+            let mut written = self.written();
+            written.writes += 1;
+            written.writes
+        };
+        // Where it is not told now it is asked for again by whoever reads.
+        self.position(writes).await;
     }
 
-    fn note(&self, position: Option<String>) -> Written {
+    fn has_replayed(&self, writes: u64) {
         let mut written = self.written();
-        let overdue = written.as_ref().is_some_and(|before| before.overdue);
-        written.insert(Written { position, overdue }).clone()
+        written.replayed = written.replayed.max(writes);
+        written.overdue &= written.replayed < written.writes;
     }
 
-    /// Forgets what was written, unless more was meanwhile.
-    fn forget(&self, seen: &Written) {
-        let mut written = self.written();
-        if written.as_ref().is_some_and(|own| own.position == seen.position) {
-            *written = None;
-        }
-    }
-
-    fn written(&self) -> MutexGuard<'_, Option<Written>> {
+    fn written(&self) -> MutexGuard<'_, Written> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -234,7 +245,7 @@ impl Store for ReplicatedStore {
     }
 
     async fn as_of(&self) -> Option<DateTime<Utc>> {
-        if self.written().is_some() && !self.is_caught_up().await {
+        if !self.is_caught_up().await {
             return self.primary.as_of().await;
         }
         let believed = self.known_as_of().filter(|(at, _)| at.elapsed() < BELIEVED);
@@ -345,11 +356,11 @@ impl Annotations for ReplicatedStore {
 }
 
 impl PostgresStore {
-    /// Up to where the server's log has come.
-    async fn position(&self) -> Result<String> {
+    /// Up to where the server's log has come, in bytes.
+    async fn position(&self) -> Result<i64> {
         let work = async {
             let mut session = self.database.session().await?;
-            let sql = format!("SELECT ({POSITION})::text");
+            let sql = format!("SELECT {POSITION}");
             let position = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut *session).await;
             session.settle(position.map_err(StoreError::from))
         };
@@ -358,11 +369,11 @@ impl PostgresStore {
 
     /// Whether the server's log has come up to a position, and as of when all is that it has: on a standby when the last
     /// transaction was committed that it replayed, where there was any.
-    async fn replayed(&self, position: Option<&str>) -> Result<(bool, Option<DateTime<Utc>>)> {
+    async fn replayed(&self, position: Option<i64>) -> Result<(bool, Option<DateTime<Utc>>)> {
         let work = async {
             let mut session = self.database.session().await?;
             let sql = format!(
-                "SELECT coalesce($1::text::pg_lsn <= ({POSITION}), true), \
+                "SELECT coalesce($1 <= {POSITION}, true), \
                  CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() ELSE clock_timestamp() END"
             );
             let replayed = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(position).fetch_one(&mut *session).await;
@@ -373,5 +384,5 @@ impl PostgresStore {
 }
 
 /// What a server has: a standby what it replayed, and another what it wrote.
-const POSITION: &str =
-    "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END";
+const POSITION: &str = "((CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
+     ELSE pg_current_wal_insert_lsn() END) - '0/0'::pg_lsn)::bigint";
